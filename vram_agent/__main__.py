@@ -1,0 +1,62 @@
+"""`python -m vram_agent`: serves until SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+
+from aiohttp import web
+
+from vram_agent.agent import Agent
+from vram_agent.devices import NoDeviceError, open_source
+from vram_agent.server import lease_app, public_app
+from vram_agent.settings import Settings, from_environment
+
+SOCKET_MODE = 0o666  # whoever can reach the folder may ask; the kernel says who asks
+
+
+async def serve(settings: Settings) -> None:
+    """Open both doors and run the agent until SIGTERM or SIGINT."""
+    agent = Agent(settings, open_source(settings.kind))
+    settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    agent.restore()
+    await agent.tick()
+    settings.socket.unlink(missing_ok=True)
+    leases = web.AppRunner(
+        lease_app(agent), access_log=None, handler_cancellation=True
+    )  # a waiter that goes away leaves the queue
+    public = web.AppRunner(public_app(agent), access_log=None)
+    await leases.setup()
+    await public.setup()
+    await web.UnixSite(leases, settings.socket).start()
+    settings.socket.chmod(SOCKET_MODE)
+    await web.TCPSite(public, settings.host, settings.port).start()
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sampling = asyncio.create_task(agent.run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({sampling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if sampling.done():
+        await sampling  # raises what ended it
+    sampling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sampling
+    settings.socket.unlink(missing_ok=True)
+    await leases.cleanup()
+    await public.cleanup()
+
+
+def main() -> None:
+    """Exit 1 with one clear line when this node has no usable device or the port is taken."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(serve(from_environment()))
+    except (NoDeviceError, OSError) as error:
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    main()
