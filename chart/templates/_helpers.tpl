@@ -1,0 +1,90 @@
+{{/* Names end at 47 characters: KubeRay's limit for a RayService. */}}
+{{- define "hive.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 47 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "hive.componentName" -}}
+{{- printf "%s-%s" (include "hive.fullname" .root) .component | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* Labels of an object. Never on Ray pods: what changes with a release there would ask for a new cluster. */}}
+{{- define "hive.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{ include "hive.selectorLabels" . }}
+{{- end }}
+
+{{- define "hive.selectorLabels" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "hive.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag }}
+{{- end }}
+
+{{/* The Ray resource that counts MiB on workers with so many GPUs. serve_app/worker.py registers it. */}}
+{{- define "hive.vramResource" -}}
+{{ ternary "vram_mib" (printf "vram_mib_x%d" (int .)) (eq (int .) 1) }}
+{{- end }}
+
+{{/* Number of workers by their gpusPerWorker, as JSON: {"1": 4, "2": 1}. */}}
+{{- define "hive.workers" -}}
+{{- $workers := dict -}}
+{{- range .Values.workerGroups -}}
+  {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add (int .replicas) -}}
+  {{- $_ := set $workers (toString .gpusPerWorker) $count -}}
+{{- end -}}
+{{- toJson $workers -}}
+{{- end }}
+
+{{/* Bytes, KiB or MiB of a quantity like 22Gi or 512Mi: (dict "quantity" "22Gi" "unit" "Mi"). */}}
+{{- define "hive.quantity" -}}
+{{- $factors := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "" 1 -}}
+{{- $number := regexFind "^[0-9]+" .quantity | int64 -}}
+{{- $unit := regexFind "[KMGT]i$" .quantity -}}
+{{- div (mul $number (get $factors $unit)) (get $factors .unit) -}}
+{{- end }}
+
+{{/* Python files of one package as a ConfigMap's data. */}}
+{{- define "hive.codeData" -}}
+{{- range $path, $_ := .root.Files.Glob (printf "files/%s/*.py" .package) }}
+{{ base $path }}: |
+  {{- $.root.Files.Get $path | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The volume with the packages, each in a folder of its own: (dict "root" $ "packages" (list "serve_app")). */}}
+{{- define "hive.codeVolume" -}}
+name: code
+projected:
+  sources:
+    {{- range $package := .packages }}
+    - configMap:
+        name: {{ include "hive.componentName" (dict "root" $.root "component" ($package | replace "_" "-")) }}
+        items:
+          {{- range $path, $_ := $.root.Files.Glob (printf "files/%s/*.py" $package) }}
+          - {key: {{ base $path }}, path: {{ $package }}/{{ base $path }}}
+          {{- end }}
+    {{- end }}
+{{- end }}
+
+{{/* What every container with Hive's code has in common. */}}
+{{- define "hive.codeEnv" -}}
+- name: PYTHONPATH
+  value: /opt/hive
+- name: HIVE_AGENT_SOCKET
+  value: /run/hive/agent.sock
+{{- end }}
+
+{{- define "hive.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}

@@ -1,0 +1,93 @@
+{{/* Parts that the head's and the workers' pods share. Nothing here may change with a release of the chart. */}}
+
+{{/* app.kubernetes.io/name belongs to KubeRay on these pods: its head Service selects by it. */}}
+{{- define "hive.podMetadata" -}}
+metadata:
+  labels:
+    app.kubernetes.io/instance: {{ .root.Release.Name }}
+    app.kubernetes.io/component: {{ .component }}
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "hive.podSpec" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+automountServiceAccountToken: false
+{{- with .group.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .group.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .group.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - {{- include "hive.codeVolume" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 4 }}
+  - name: models
+    {{- toYaml .root.Values.modelsVolume | nindent 4 }}
+  {{- if .socket }}
+  - name: agent
+    hostPath: {path: /run/hive, type: DirectoryOrCreate}
+  {{- end }}
+{{- end }}
+
+{{- define "hive.container" -}}
+image: {{ include "hive.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  {{- include "hive.containerSecurity" . | nindent 2 }}
+{{- with .root.Values.ray.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+env:
+  {{- include "hive.codeEnv" . | nindent 2 }}
+  - name: HIVE_MODELS_DIR
+    value: /models
+  - name: HF_HOME
+    value: /models/.huggingface
+  # HAProxy in front of the replicas, and the engine's own HTTP surface behind it.
+  - name: RAY_SERVE_ENABLE_HA_PROXY
+    value: "1"
+  - name: RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING
+    value: "1"
+  # Best-fit packing of replicas by the bytes that they need.
+  - name: RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY
+    value: "1"
+  - name: RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES
+    value: {{ include "hive.vramResources" .root | quote }}
+  # What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net.
+  - name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
+    value: "true"
+  - name: RAY_USAGE_STATS_ENABLED
+    value: "0"
+  - name: VLLM_NO_USAGE_STATS
+    value: "1"
+  {{- if eq .root.Values.ray.auth.mode "disabled" }}
+  - name: RAY_AUTH_MODE
+    value: disabled
+  {{- end }}
+volumeMounts:
+  - {name: code, mountPath: /opt/hive, readOnly: true}
+  - {name: models, mountPath: /models}
+  {{- if .socket }}
+  - {name: agent, mountPath: /run/hive}
+  {{- end }}
+{{- end }}
+
+{{/* vram_mib and one more for each other number of GPUs that a worker group has. */}}
+{{- define "hive.vramResources" -}}
+{{- $names := list -}}
+{{- range .Values.workerGroups -}}
+  {{- $names = append $names (include "hive.vramResource" .gpusPerWorker) -}}
+{{- end -}}
+{{- $names | uniq | sortAlpha | join "," -}}
+{{- end }}

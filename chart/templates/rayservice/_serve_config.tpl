@@ -1,0 +1,83 @@
+{{/*
+serveConfigV2: one Serve application for each model. What sits in `args` restarts its model when edited; what sits in
+`deployments` is applied in place, but for ray_actor_options and max_replicas_per_node. Serve keeps a key that goes
+missing, so every key stands here every time, null included. No secrets: the operator logs this text.
+*/}}
+{{- define "hive.serveConfig" -}}
+{{- $workers := include "hive.workers" . | fromJson -}}
+{{- $applications := list -}}
+{{- range $name, $entry := .Values.models -}}
+  {{- /* Not merge: it takes false and 0 for "not said". Not the keys of modelDefaults: Helm drops those that are null. */ -}}
+  {{- $model := dict "source" $entry.source "vram" $entry.vram -}}
+  {{- range list "replicas" "autoscaling" "maxModelLen" "maxNumSeqs" "tensorParallel" "chatTemplate" "cpu" "memory" "spread" "maxOngoingRequests" "engine" "env" -}}
+    {{- $_ := set $model . (index (hasKey $entry . | ternary $entry $.Values.modelDefaults) .) -}}
+  {{- end -}}
+  {{- $defaults := dict -}}
+  {{- $said := $entry.defaults | default dict -}}
+  {{- range list "maxTokens" "temperature" "topP" -}}
+    {{- $_ := set $defaults . (index (hasKey $said . | ternary $said $.Values.modelDefaults.defaults) .) -}}
+  {{- end -}}
+  {{- if or $model.autoscaling (gt (int $model.replicas) 0) -}}
+    {{- $vramMib := include "hive.quantity" (dict "quantity" $model.vram "unit" "Mi") | int64 -}}
+    {{- $args := dict
+      "name" $name
+      "source" $model.source
+      "vramMib" $vramMib
+      "maxModelLen" $model.maxModelLen
+      "maxNumSeqs" $model.maxNumSeqs
+      "tensorParallel" $model.tensorParallel
+      "chatTemplate" $model.chatTemplate
+      "defaults" $defaults
+      "engine" $model.engine
+    -}}
+    {{- $memory := $model.memory -}}
+    {{- if $memory -}}
+      {{- $memory = include "hive.quantity" (dict "quantity" $memory "unit" "") | int64 -}}
+    {{- end -}}
+    {{- $autoscaling := $model.autoscaling -}}
+    {{- $replicas := empty $autoscaling | ternary $model.replicas nil -}}
+    {{- if $autoscaling -}}
+      {{- $autoscaling = dict
+        "min_replicas" $autoscaling.min
+        "max_replicas" $autoscaling.max
+        "target_ongoing_requests" ($autoscaling.targetOngoingRequests | default 16)
+      -}}
+    {{- end -}}
+    {{- $several := gt (get $workers (toString $model.tensorParallel) | default 0 | int) 1 -}}
+    {{- $deployment := dict
+      "name" "Model"
+      "num_replicas" $replicas
+      "autoscaling_config" $autoscaling
+      "max_ongoing_requests" $model.maxOngoingRequests
+      "max_queued_requests" -1
+      "max_replicas_per_node" (ternary 1 100 (and $model.spread $several))
+      "user_config" nil
+      "graceful_shutdown_wait_loop_s" 2
+      "graceful_shutdown_timeout_s" 60
+      "health_check_period_s" 5
+      "health_check_timeout_s" 30
+      "ray_actor_options" (dict
+        "num_cpus" $model.cpu
+        "num_gpus" 0
+        "memory" $memory
+        "resources" (dict (include "hive.vramResource" $model.tensorParallel) $vramMib)
+        "accelerator_type" nil
+        "runtime_env" (dict "env_vars" $model.env)
+      )
+    -}}
+    {{- $applications = append $applications (dict
+      "name" $name
+      "route_prefix" (printf "/models/%s" $name)
+      "import_path" "serve_app.model:build"
+      "runtime_env" dict
+      "args" $args
+      "deployments" (list $deployment)
+    ) -}}
+  {{- end -}}
+{{- end -}}
+{{- dict
+  "proxy_location" .Values.ray.http.proxyLocation
+  "http_options" (dict "host" .Values.ray.http.host "port" .Values.ports.serve "request_timeout_s" nil)
+  "applications" $applications
+| toYaml -}}
+{{- end }}

@@ -1,0 +1,190 @@
+"""The replica of one model: lease, pin, cap, start, warm up, measure, serve; and end with its engine.
+
+`build` is the import path of every Serve application that the chart renders.
+"""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from fastapi import FastAPI
+from huggingface_hub import snapshot_download
+from ray import serve
+from ray.serve.llm import LLMConfig, LLMServer
+
+from serve_app import sizing
+from serve_app.args import ModelArgs
+from serve_app.lease import AgentClient
+from serve_app.settings import from_environment
+from vram_agent.api import MIB, Device, Lease, human
+
+log = logging.getLogger("ray.serve")
+ENGINE_CHECK_S = 0.5
+WARM_UP_TIMEOUT_S = 600
+
+
+class ModelError(RuntimeError):
+    """The model can't be served; says why and what to do."""
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """One Serve application from the `args` that the chart rendered.
+
+    Raises:
+        ValueError: a key is unknown or wrong, or vLLM has no such engine argument. Serve then keeps what runs.
+    """
+    parsed = ModelArgs.model_validate(args)
+    llm_config(parsed, source=parsed.source, engine_kwargs=parsed.engine_kwargs()).get_engine_config()
+    return serve.deployment(serve.ingress()(Model), name="Model").bind(parsed)
+
+
+class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
+    """One engine inside one lease.
+
+    Args:
+        args: the model's entry.
+
+    Raises:
+        ModelError, LeaseError, BudgetError: with the mend; Serve shows the text as the application's message.
+    """
+
+    async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]  # Ray awaits it
+        settings = from_environment()
+        self._args = args
+        folder = locate(args.source, settings.models_dir)
+        self._agent = AgentClient(settings.agent_socket)
+        device = next(d for d in (await self._agent.state()).devices if d.id == settings.devices[0])
+        division = divide(args, folder, device)
+        self._lease: Lease = await self._agent.acquire(args.name, args.vram_mib * MIB, settings.devices)
+        os.environ.update(pin(settings.devices, device, args.vram_mib * MIB))
+        log.info("%s: %s of %s: %s", args.name, human(args.vram_mib * MIB), ",".join(settings.devices), division)
+        try:
+            kwargs = engine_kwargs(args, device, division)
+            await super().__init__(llm_config(args, source=str(folder), engine_kwargs=kwargs))
+        except BaseException:
+            await self._agent.drain(self._lease)
+            raise
+        self._engine_watch = asyncio.create_task(self._end_with_engine())
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve calls this between the constructor and the first request: the last step before ready."""
+        app: FastAPI = await super().__serve_build_asgi_app__()
+        await warm_up(app, self._args)
+        self._lease = await self._agent.activate(self._lease)
+        for device, used in self._lease.used.items():
+            if used > self._lease.bytes:
+                name, budget = self._args.name, human(self._lease.bytes)
+                raise ModelError(
+                    f"{name} uses {human(used)} of {device}, more than its vram of {budget}. "
+                    f"FIX: set models.{name}.vram to at least {-(-used // MIB)}Mi"
+                )
+        return app
+
+    async def __del__(self) -> None:
+        """Graceful end. Every other end is seen by the agent, which watches this process."""
+        if getattr(self, "_lease", None) is not None:
+            await self._agent.drain(self._lease)
+        await super().__del__()
+
+    async def _end_with_engine(self) -> None:
+        """A replica without its engine answers nothing but errors; Serve's own check would take half a minute."""
+        while True:
+            await asyncio.sleep(ENGINE_CHECK_S)
+            try:
+                await self.check_health()
+            except Exception:
+                log.exception("%s: the engine died; this replica ends so that a new one can start", self._args.name)
+                os._exit(1)
+
+
+def locate(source: str, models_dir: Path) -> Path:
+    """The folder with the checkpoint: a path as it is, a hub id from the hub or its cache.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if not source.startswith(("./", "/")):
+        return Path(snapshot_download(source, ignore_patterns=["*.pth", "original/*"]))
+    folder = models_dir / source
+    if not (folder / "config.json").exists():
+        raise ModelError(
+            f"source {source!r}: {folder} has no config.json. "
+            "FIX: put the model there, or name one from the hub as owner/name"
+        )
+    return folder
+
+
+def divide(args: ModelArgs, folder: Path, device: Device) -> sizing.Split:
+    """The budget's division on this kind of device.
+
+    Raises:
+        BudgetError: it does not fit.
+    """
+    overhead = sizing.host_overhead(folder) if device.kind == "host" else sizing.CUDA_OVERHEAD_BYTES
+    return sizing.split(args.vram_mib * MIB, sizing.weight_bytes(folder), overhead, args.tensor_parallel)
+
+
+def pin(devices: tuple[str, ...], device: Device, budget: int) -> dict[str, str]:
+    """Environment of the engine's processes: which GPUs they see and how much torch may take of each.
+
+    torch refuses what passes the fraction before it calls the driver; the CUDA context is outside torch's count.
+    """
+    if device.kind == "host":
+        # There may be no compiler here, and vLLM would need one at the first request even with enforce_eager.
+        return {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "CUDA_VISIBLE_DEVICES": ""}
+    fraction = (budget - sizing.CUDA_CONTEXT_BYTES) / device.total
+    return {
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        "PYTORCH_CUDA_ALLOC_CONF": f"per_process_memory_fraction:{fraction:.6f}",
+    }
+
+
+def engine_kwargs(args: ModelArgs, device: Device, division: sizing.Split) -> dict[str, Any]:
+    """All engine arguments on this device. What keeps vLLM inside its budget can't be changed by the entry.
+
+    On a GPU vLLM still checks gpu_memory_utilization at its start, though kv_cache_memory_bytes alone decides the
+    cache's size (vllm PR 39852, not merged).
+    """
+    kv_cache = {"kv_cache_memory_bytes": division.kv_cache}
+    if device.kind == "host":
+        return {"enforce_eager": True} | args.engine_kwargs() | kv_cache
+    fraction = (args.vram_mib * MIB - sizing.CUDA_CONTEXT_BYTES) / device.total
+    return args.engine_kwargs() | kv_cache | {"gpu_memory_utilization": int(fraction * 10_000) / 10_000}
+
+
+def llm_config(args: ModelArgs, *, source: str, engine_kwargs: dict[str, Any]) -> LLMConfig:
+    """Ray's configuration. `cpu` keeps Ray out of the GPU business: the lease pins the devices, and vLLM starts its own
+    processes. The placement group that Ray insists on takes a thousandth of a resource that every node has."""
+    return LLMConfig(
+        model_loading_config={"model_id": args.name, "model_source": source},
+        accelerator_config={"kind": "cpu"},
+        placement_group_config={"bundles": [{f"node:{ray.util.get_node_ip_address()}": 0.001}]},
+        engine_kwargs=engine_kwargs,
+    )
+
+
+async def warm_up(app: FastAPI, args: ModelArgs) -> None:
+    """One real request over the replica's own HTTP surface: what kills an engine must kill it now, not with a user.
+
+    Raises:
+        ModelError: the answer is an error.
+    """
+    paths = {getattr(route, "path", None) for route in app.routes}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/completions", {"prompt": "Hello", "max_tokens": 2}),
+        ("/v1/embeddings", {"input": "Hello"}),
+    ]
+    if args.chat_template is not None:
+        requests.append(("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S) as client:
+        for path, body in requests:
+            if path not in paths:
+                continue
+            response = await client.post(path, json={"model": args.name} | body)
+            if response.is_error:
+                raise ModelError(f"{args.name} started, but {path} answers {response.status_code}: {response.text}")

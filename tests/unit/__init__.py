@@ -1,0 +1,1 @@
+"""Tests that run on any Linux machine in seconds."""
