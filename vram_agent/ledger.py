@@ -102,10 +102,9 @@ class Ledger:
     # -- questions ---------------------------------------------------------------------------------------------
 
     def foreign(self, device: str) -> int:
-        """Bytes in use on the device that belong to no lease."""
+        """Bytes in use on the device that belong to no live lease. What a waiter holds is foreign until its turn comes."""
         sample = self.samples[device]
-        ours = sum(entry.used.get(device, 0) for entry in self.entries.values())
-        return max(0, sample.used - ours)
+        return max(0, sample.used - sum(sample.by_pid.get(pid, 0) for pid in self._ours(device)))
 
     def allocatable(self, device: str) -> int:
         """Bytes that leases can have in all on this device now."""
@@ -268,10 +267,11 @@ class Ledger:
                     continue
                 entry.state = LeaseState.ORPHANED
                 entry.since = now
+            gone = entry.departed | {process.pid for process in before - entry.processes}
             readable = all(d in self.samples and self.samples[d].error is None for d in entry.devices)
             if not readable:
-                continue  # such a sample says nothing, so nothing is released on it
-            gone = entry.departed | {process.pid for process in before - entry.processes}
+                entry.departed = gone  # such a sample says nothing, so nothing is released on it
+                continue
             shown = [self.samples[device].by_pid for device in entry.devices]
             entry.departed = {pid for pid in gone if any(by_pid.get(pid, 0) for by_pid in shown)}
             pids = entry.departed | {process.pid for process in entry.processes}
@@ -290,7 +290,7 @@ class Ledger:
             sample = self.samples.get(device.id)
             if sample is None:
                 continue
-            ours = {process.pid for entry in self.entries.values() for process in entry.processes}
+            ours = self._ours(device.id)
             views.append(
                 Device(
                     id=device.id,
@@ -329,6 +329,11 @@ class Ledger:
         )
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _ours(self, device: str) -> set[int]:
+        """PIDs of the live leases on the device: a set, because one process can hold two leases."""
+        live = [entry for entry in self.entries.values() if entry.state in LIVE and device in entry.devices]
+        return {p.pid for entry in live for p in entry.processes} | {pid for entry in live for pid in entry.departed}
 
     def _pending(self) -> list[Entry]:
         """The queue, in order of arrival (dicts keep it)."""

@@ -19,7 +19,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 
 {{- define "hive.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -36,10 +36,34 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "hive.workers" -}}
 {{- $workers := dict -}}
 {{- range .Values.workerGroups -}}
-  {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add (int .replicas) -}}
-  {{- $_ := set $workers (toString .gpusPerWorker) $count -}}
+  {{- if gt (int .replicas) 0 -}}
+    {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add (int .replicas) -}}
+    {{- $_ := set $workers (toString .gpusPerWorker) $count -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson $workers -}}
+{{- end }}
+
+{{/* One entry of `models` with all its keys, as JSON: (dict "root" $ "entry" $entry). An entry's replicas win over the
+autoscaling of modelDefaults, so that replicas: 0 turns any model off. */}}
+{{- define "hive.model" -}}
+{{- $entry := .entry -}}
+{{- $shared := .root.Values.modelDefaults -}}
+{{- /* Not merge: it takes false and 0 for "not said". Not the keys of modelDefaults: Helm drops those that are null. */ -}}
+{{- $model := dict "source" $entry.source "vram" $entry.vram -}}
+{{- range list "replicas" "autoscaling" "maxModelLen" "maxNumSeqs" "tensorParallel" "chatTemplate" "cpu" "memory" "spread" "maxOngoingRequests" "engine" "env" -}}
+  {{- $_ := set $model . (index (hasKey $entry . | ternary $entry $shared) .) -}}
+{{- end -}}
+{{- if and (hasKey $entry "replicas") (not (hasKey $entry "autoscaling")) -}}
+  {{- $_ := set $model "autoscaling" nil -}}
+{{- end -}}
+{{- $defaults := dict -}}
+{{- $said := $entry.defaults | default dict -}}
+{{- range list "maxTokens" "temperature" "topP" -}}
+  {{- $_ := set $defaults . (index (hasKey $said . | ternary $said $shared.defaults) .) -}}
+{{- end -}}
+{{- $_ := set $model "defaults" $defaults -}}
+{{- toJson $model -}}
 {{- end }}
 
 {{/* Bytes, KiB or MiB of a quantity like 22Gi or 512Mi: (dict "quantity" "22Gi" "unit" "Mi"). */}}
@@ -58,19 +82,21 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
-{{/* The volume with the packages, each in a folder of its own: (dict "root" $ "packages" (list "serve_app")). */}}
-{{- define "hive.codeVolume" -}}
-name: code
-projected:
-  sources:
-    {{- range $package := .packages }}
-    - configMap:
-        name: {{ include "hive.componentName" (dict "root" $.root "component" ($package | replace "_" "-")) }}
-        items:
-          {{- range $path, $_ := $.root.Files.Glob (printf "files/%s/*.py" $package) }}
-          - {key: {{ base $path }}, path: {{ $package }}/{{ base $path }}}
-          {{- end }}
-    {{- end }}
+{{/* The packages as volumes: (dict "root" $ "packages" (list "serve_app")). Not one projected volume: it would have to
+name every file, and a new file would then be missing in the pods of a running cluster. */}}
+{{- define "hive.codeVolumes" -}}
+{{- range .packages }}
+{{- $component := replace "_" "-" . }}
+- name: {{ $component }}
+  configMap:
+    name: {{ include "hive.componentName" (dict "root" $.root "component" $component) }}
+{{- end }}
+{{- end }}
+
+{{- define "hive.codeMounts" -}}
+{{- range .packages }}
+- {name: {{ replace "_" "-" . }}, mountPath: /opt/hive/{{ . }}, readOnly: true}
+{{- end }}
 {{- end }}
 
 {{/* What every container with Hive's code has in common. */}}

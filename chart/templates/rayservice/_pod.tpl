@@ -4,7 +4,7 @@
 {{- define "hive.podMetadata" -}}
 metadata:
   labels:
-    app.kubernetes.io/instance: {{ .root.Release.Name }}
+    app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     app.kubernetes.io/component: {{ .component }}
   {{- with .annotations }}
   annotations:
@@ -30,7 +30,7 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
-  - {{- include "hive.codeVolume" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 4 }}
+  {{- include "hive.codeVolumes" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
   - name: models
     {{- toYaml .root.Values.modelsVolume | nindent 4 }}
   {{- if .socket }}
@@ -76,7 +76,7 @@ env:
     value: disabled
   {{- end }}
 volumeMounts:
-  - {name: code, mountPath: /opt/hive, readOnly: true}
+  {{- include "hive.codeMounts" (dict "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
   - {name: models, mountPath: /models}
   {{- if .socket }}
   - {name: agent, mountPath: /run/hive}

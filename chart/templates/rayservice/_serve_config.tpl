@@ -7,16 +7,7 @@ missing, so every key stands here every time, null included. No secrets: the ope
 {{- $workers := include "hive.workers" . | fromJson -}}
 {{- $applications := list -}}
 {{- range $name, $entry := .Values.models -}}
-  {{- /* Not merge: it takes false and 0 for "not said". Not the keys of modelDefaults: Helm drops those that are null. */ -}}
-  {{- $model := dict "source" $entry.source "vram" $entry.vram -}}
-  {{- range list "replicas" "autoscaling" "maxModelLen" "maxNumSeqs" "tensorParallel" "chatTemplate" "cpu" "memory" "spread" "maxOngoingRequests" "engine" "env" -}}
-    {{- $_ := set $model . (index (hasKey $entry . | ternary $entry $.Values.modelDefaults) .) -}}
-  {{- end -}}
-  {{- $defaults := dict -}}
-  {{- $said := $entry.defaults | default dict -}}
-  {{- range list "maxTokens" "temperature" "topP" -}}
-    {{- $_ := set $defaults . (index (hasKey $said . | ternary $said $.Values.modelDefaults.defaults) .) -}}
-  {{- end -}}
+  {{- $model := include "hive.model" (dict "root" $ "entry" $entry) | fromJson -}}
   {{- if or $model.autoscaling (gt (int $model.replicas) 0) -}}
     {{- $vramMib := include "hive.quantity" (dict "quantity" $model.vram "unit" "Mi") | int64 -}}
     {{- $args := dict
@@ -27,7 +18,7 @@ missing, so every key stands here every time, null included. No secrets: the ope
       "maxNumSeqs" $model.maxNumSeqs
       "tensorParallel" $model.tensorParallel
       "chatTemplate" $model.chatTemplate
-      "defaults" $defaults
+      "defaults" $model.defaults
       "engine" $model.engine
     -}}
     {{- $memory := $model.memory -}}

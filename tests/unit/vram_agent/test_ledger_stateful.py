@@ -12,6 +12,7 @@ from vram_agent.ledger import LEAVING, LIVE, Entry, RefusedError
 
 DEVICES = ("gpu0", "gpu1")
 device_names = st.sampled_from(DEVICES)
+sizes = st.sampled_from([1, 10, 20, 30, 40, 60, 80])  # few, so that sums often meet a limit exactly
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -26,7 +27,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
-    @rule(size=st.integers(1, 90), devices=st.sampled_from([("gpu0",), ("gpu1",), DEVICES]))
+    @rule(size=sizes, devices=st.sampled_from([("gpu0",), ("gpu1",), DEVICES]))
     def request(self, size: int, devices: tuple[str, ...]) -> None:
         holder = self.world.spawn()
         lease_id = f"lease-{holder.pid}"
@@ -61,11 +62,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.world.kill(data.draw(st.sampled_from(list(self.world.live))))
 
     @precondition(lambda self: self.world.live)
-    @rule(data=st.data(), device=device_names, size=st.integers(0, 60))
+    @rule(data=st.data(), device=device_names, size=sizes)
     def allocate(self, data: st.DataObject, device: str, size: int) -> None:
         self.hold(device, data.draw(st.sampled_from(list(self.world.live))).pid, size)
 
-    @rule(device=device_names, size=st.integers(0, 60))
+    @rule(device=device_names, size=sizes)
     def foreign_changes(self, device: str, size: int) -> None:
         self.hold(device, OUTSIDER, size)
 
@@ -155,4 +156,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLedger.settings = settings(max_examples=3000, stateful_step_count=40, deadline=None)

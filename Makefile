@@ -1,0 +1,64 @@
+# The two commands of this project: `make run` and `make test`. Everything that they need is installed into .venv.
+
+PYTHON ?= python3
+# NVIDIA's driver on this machine decides between the two sets of pins.
+PINS := $(if $(wildcard /dev/nvidiactl),cuda,cpu)
+UV := .venv/bin/uv
+READY := .venv/.ready-$(PINS)
+MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
+QUESTION := gemma-3-270m: What is the capital of France?
+
+.PHONY: run stop test lint format tools requirements clean
+
+run: $(READY) ## Hive on this machine, with the models of values/local.yaml
+	@.venv/bin/python tools/demo_models.py $(MODELS)
+	@.venv/bin/hive up -f values/local.yaml --ask "$(QUESTION)"
+
+stop: $(READY) ## End it: no process and no lease stays
+	@.venv/bin/hive down
+
+test: $(READY) tools ## Every test there is
+	@.venv/bin/python tools/demo_models.py $(MODELS) tiny
+	.venv/bin/python -m pytest
+
+lint: $(READY) tools ## Style, types, chart, schema and rendered manifests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	@if [ -x tools/bin/helm ]; then tools/bin/helm lint --strict chart -f values/local.yaml; fi
+	.venv/bin/python -m pytest -q tests/chart -k "lint or schema or manifests"
+
+format: $(READY)
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+tools: ## helm, helm-unittest and kubeconform from their Go modules, where there is Go
+	@if command -v go >/dev/null; then \
+	  cd tools && go build -trimpath -o bin/ -ldflags "$(GO_LDFLAGS)" tool; \
+	else \
+	  echo "Go is not here: tests that need helm-unittest or kubeconform will say so and be skipped"; \
+	fi
+
+GO_LDFLAGS := -s -w -X helm.sh/helm/v4/internal/version.version=v4.2.4 -X main.version=v0.7.0 \
+  -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34
+
+$(READY): requirements/$(PINS).txt requirements/bootstrap.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "ERROR: $(PYTHON) is older than 3.11"; echo "FIX: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+	  || { echo "ERROR: $(PYTHON) can't make an environment"; echo "FIX: install its venv module (Debian: python3-venv)"; exit 1; }
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.txt
+	@echo "Installing the $(PINS) environment (about 7 GB; minutes on a slow line)"
+	@$(UV) pip install --python .venv/bin/python --no-deps --compile-bytecode -r requirements/$(PINS).txt
+	@$(UV) pip install --python .venv/bin/python --no-deps --quiet -e .
+	@touch $@
+
+requirements: ## New pins from pyproject.toml
+	$(UV) pip compile pyproject.toml $(COMPILE) --extra cpu --override requirements/cpu-overrides.txt -o requirements/cpu.txt
+	$(UV) pip compile pyproject.toml $(COMPILE) --extra cuda -o requirements/cuda.txt
+
+COMPILE := --upgrade --quiet --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  --extra demo --extra dev
+
+clean: stop ## Also removes the environment and the models
+	rm -rf .venv .hive tools/bin

@@ -1,0 +1,149 @@
+"""The `hive` command."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from hive import chat as chatting
+from hive import views
+from hive.errors import HiveError
+from hive.local import driver
+from hive.local.run import folders
+from hive.rendering import Rendered
+from hive.serve_api import Application
+from vram_agent.api import State
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_short=True, help="Many LLMs on the GPUs you own, every byte accounted for."
+)
+out = Console()
+err = Console(stderr=True)
+
+Values = Annotated[Path, typer.Option("--values", "-f", help="The values file.")]
+
+
+class Status(BaseModel):
+    """`hive status --json`."""
+
+    applications: list[Application]
+    vram: State
+
+
+@app.command()
+def up(
+    values: Values,
+    ask: Annotated[str | None, typer.Option(help="Ask this of a model: MODEL: QUESTION.")] = None,
+) -> None:
+    """Make the values file so on this machine: start Hive, or change what runs. Asked again, it changes nothing."""
+    where = folders()
+    try:
+        rendered = driver.prepare(values, where)
+        hive = driver.start(rendered, values, where, lambda line: out.print(f"[dim]{line}[/dim]"))
+        out.print(views.changes(driver.apply(hive, rendered)))
+        _wait(hive, rendered)
+        found = hive.applications()
+        if ask:
+            model, _, question = ask.partition(": ")
+            _stream(hive, model, question)
+        out.print(
+            views.addresses(found, hive.run.serve_url), views.vram(hive.state()), _next(found, hive.run.serve_url)
+        )
+    except HiveError as error:
+        _fail(error)
+
+
+@app.command()
+def down() -> None:
+    """Stop the Hive of this machine: no process and no lease stays."""
+    where = folders()
+    driver.stop(where, lambda line: out.print(f"[dim]{line}[/dim]"))
+    out.print("Hive is down: no process and no lease is left.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Models, replicas and VRAM."""
+    try:
+        hive = driver.find(folders())
+        found, state = hive.applications(), hive.state()
+    except HiveError as error:
+        _fail(error)
+    if as_json:
+        print(Status(applications=found, vram=state).model_dump_json(indent=2))
+        return
+    out.print(views.applications(found, state), views.vram(state), views.addresses(found, hive.run.serve_url))
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    max_tokens: Annotated[int | None, typer.Option(help="At most so many tokens.")] = None,
+) -> None:
+    """Ask a model one question and see the answer as it comes."""
+    try:
+        hive = driver.find(folders())
+        names = [application.name for application in hive.applications()]
+        if model not in names:
+            raise HiveError(f"there is no model {model!r}", f"the models are: {', '.join(names) or 'none'}")
+        _stream(hive, model, question, max_tokens)
+    except HiveError as error:
+        _fail(error)
+
+
+def _wait(hive: driver.LocalHive, rendered: Rendered) -> None:
+    """Live on a terminal; elsewhere a line whenever something changes."""
+    if out.is_terminal:
+        with Live(console=out, transient=True, refresh_per_second=4) as live:
+            driver.wait(hive, rendered, lambda found, state: live.update(views.applications(found, state)))
+        return
+    last: list[str] = []
+
+    def say(found: list[Application], _: State) -> None:
+        nonlocal last
+        lines = [_line(application) for application in found]
+        if lines != last:
+            out.print("; ".join(lines), highlight=False)
+            last = lines
+
+    driver.wait(hive, rendered, say)
+
+
+def _line(application: Application) -> str:
+    states = [replica.state for replica in application.replicas]
+    return f"{application.name} {application.status} {states}" + (
+        f": {application.reason}" if application.failed else ""
+    )
+
+
+def _stream(hive: driver.LocalHive, model: str, question: str, max_tokens: int | None = None) -> None:
+    out.print(Text(question, style="bold"))
+    for piece in chatting.ask(f"{hive.run.serve_url}/models/{model}/v1", model, question, max_tokens):
+        out.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
+    out.print()
+
+
+def _next(found: list[Application], serve_url: str) -> Group:
+    if not found:
+        return Group(Text("No models yet: add entries to `models` in the values file, and run this again."))
+    name = found[0].name
+    curl = (
+        f"curl {serve_url}/models/{name}/v1/chat/completions -H 'Content-Type: application/json' "
+        f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
+    )
+    lines = [f"hive chat {name} 'What is the capital of Italy?'", "hive status", curl]
+    return Group(Text("Next", style="bold"), *(Text(f"  {line}", overflow="fold") for line in lines))
+
+
+def _fail(error: HiveError) -> NoReturn:
+    err.print(Text(str(error)), style="red", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,338 @@
+"""Bring a local Hive up, change it, and bring it down."""
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hive import agent_api, placement, rendering, serve_api, templates
+from hive.changes import Change, compare
+from hive.errors import HiveError, HiveErrors
+from hive.local import processes
+from hive.local.run import Folders, Run, load
+from hive.rendering import ROOT, Container, Rendered
+from hive.serve_api import Application, ServeApi
+from vram_agent.api import Device, State
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+DRAIN_SECONDS = 90
+END_SECONDS = 20
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LocalHive:
+    """A running local Hive and how to reach its parts."""
+
+    run: Run
+    where: Folders
+
+    @property
+    def serve(self) -> ServeApi:
+        return ServeApi(self.run.dashboard_url, self.where.token)
+
+    def state(self) -> State:
+        """Devices and leases.
+
+        Raises:
+            HiveError: the agent is dead.
+        """
+        return agent_api.read_state(self.run.agent_url)
+
+    def applications(self) -> list[Application]:
+        """The models.
+
+        Raises:
+            HiveError: Ray is dead.
+        """
+        return serve_api.applications(self.serve.details())
+
+
+def find(where: Folders) -> LocalHive:
+    """The running Hive.
+
+    Raises:
+        HiveError: none runs.
+    """
+    run = load(where)
+    if run is None:
+        raise HiveError("no Hive runs here", "start one: hive up -f values/local.yaml")
+    return LocalHive(run, where)
+
+
+def prepare(values_file: Path, where: Folders) -> Rendered:
+    """Render and check everything that can be known before anything is touched.
+
+    Raises:
+        HiveError: each mistake, with its mend.
+    """
+    rendered = rendering.render(values_file)
+    errors = templates.check(rendered.serve_config) + _missing_sources(rendered, where)
+    if errors:
+        raise HiveErrors(errors)
+    return rendered
+
+
+def start(rendered: Rendered, values_file: Path, where: Folders, report: Report) -> LocalHive:
+    """The running Hive, started if there is none.
+
+    Raises:
+        HiveError: a port is taken, a part died, or this edit needs a restart; a running Hive stays as it is.
+    """
+    cluster = _digest(rendered)
+    run = load(where)
+    if run is not None and len(run.dead()) == len(run.processes):
+        report("The last Hive ended without `hive down`; its remains are cleared away")
+        stop(where, report)
+        run = None
+    if run is None:
+        return _start(rendered, values_file, cluster, where, report)
+    if dead := run.dead():
+        names = ", ".join(f"{started.name} (pid {started.pid})" for started in dead)
+        raise HiveError(f"of the running Hive, {names} died; see {where.logs}", "start it anew: make stop && make run")
+    if run.cluster != cluster:
+        raise HiveError(
+            "this edit changes more than `models`, and Ray must be restarted for it; nothing was changed",
+            "start it anew: make stop && make run",
+        )
+    return LocalHive(run, where)
+
+
+def apply(hive: LocalHive, rendered: Rendered) -> list[Change]:
+    """Make the rendered config the target state; returns what that changes.
+
+    Raises:
+        HiveError: the models do not fit; nothing was changed.
+    """
+    check_fit(rendered, hive.state().devices)
+    details = hive.serve.details()
+    changes = compare(serve_api.deployed_config(details), rendered.serve_config)
+    settled = all(application.ready for application in serve_api.applications(details))
+    if changes or not settled:
+        hive.serve.apply(rendered.serve_config)
+    return changes
+
+
+def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application], State], None]) -> None:
+    """Wait until every model serves.
+
+    Args:
+        watch: called with every look.
+
+    Raises:
+        HiveError: a model can't be served; the others go on. Or a part of Hive died.
+    """
+    names = {app["name"] for app in rendered.serve_config["applications"]}
+    while True:
+        found = hive.applications()
+        watch(found, hive.state())
+        if failed := [app for app in found if app.failed and app.name in names]:
+            raise HiveErrors([HiveError(f"{app.name}: {app.reason}", _fix(app.reason, hive)) for app in failed])
+        if {app.name for app in found} == names and all(app.ready for app in found):
+            return
+        if dead := hive.run.dead():
+            raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {hive.where.logs}", "make stop && make run")
+        time.sleep(1)
+
+
+def stop(where: Folders, report: Report) -> None:
+    """End the Hive of these folders: replicas first, so that leases are given back, then Ray, then the agent."""
+    run = load(where)
+    if run is not None:
+        alive = [process for started in reversed(run.processes) if (process := started.process())]
+        if len(alive) == len(run.processes):
+            report("Stopping the models")
+            _drain(LocalHive(run, where))
+        report("Stopping Ray and the VRAM agent")
+        agents = {started.pid for started in run.processes if started.name == "agent"}
+        processes.end((process for process in alive if process.pid not in agents), END_SECONDS)
+        processes.end((p for p in processes.strays(where) if p.pid not in agents), END_SECONDS)
+    processes.end(processes.strays(where), END_SECONDS)
+    where.run_file.unlink(missing_ok=True)
+    shutil.rmtree(where.runtime, ignore_errors=True)
+
+
+def check_fit(rendered: Rendered, devices: Iterable[Device]) -> None:
+    """Refuse what can't be placed on these devices.
+
+    Raises:
+        HiveError: with the figures.
+    """
+    by_id = {device.id: device for device in devices}
+    workers = [[by_id[name].allocatable for name in names] for _, names in assign(rendered, list(by_id))]
+    if problem := placement.unplaceable(placement.wants(rendered.serve_config), workers):
+        raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
+
+
+def assign(rendered: Rendered, devices: list[str]) -> list[tuple[rendering.WorkerGroup, list[str]]]:
+    """Devices for every worker of every group, in order.
+
+    Raises:
+        HiveError: there are fewer devices than the groups ask for.
+    """
+    left = list(devices)
+    assigned = []
+    for group in rendered.groups:
+        for _ in range(group.replicas):
+            if len(left) < group.gpus_per_worker:
+                raise HiveError(
+                    f"workerGroups.{group.name} asks for {group.replicas} x {group.gpus_per_worker} devices; "
+                    f"this machine has {len(devices)}: {', '.join(devices)}",
+                    f"lower workerGroups.{group.name}.replicas or gpusPerWorker",
+                )
+            assigned.append((group, left[: group.gpus_per_worker]))
+            left = left[group.gpus_per_worker :]
+    return assigned
+
+
+# -- starting --------------------------------------------------------------------------------------------------------
+
+
+def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, report: Report) -> LocalHive:
+    ports = rendered.ports
+    _check_ports(rendered)
+    run = Run(
+        values=str(values_file),
+        cluster=cluster,
+        dashboard_url=f"http://{LOOPBACK}:{ports['dashboard']}",
+        agent_url=f"http://{LOOPBACK}:{ports['agent']}",
+        serve_url=f"http://{LOOPBACK if rendered.http_host == '0.0.0.0' else rendered.http_host}:{ports['serve']}",  # noqa: S104
+    )
+    where.models.mkdir(parents=True, exist_ok=True)
+    where.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(where.ray, ignore_errors=True)
+    _make_token(where)
+    hive = LocalHive(run, where)
+    try:
+        report("Starting the VRAM agent")
+        _launch(run, where, "agent", rendered.agent)
+        processes.wait_until(lambda: agent_api.answers(run.agent_url), run.processes[-1], where, START_SECONDS)
+        devices = [device.id for device in hive.state().devices]
+        workers = assign(rendered, devices)
+        check_fit(rendered, hive.state().devices)
+
+        report("Starting Ray's head")
+        _launch(run, where, "head", replace(rendered.head, command=_ray_start(_head_flags(rendered), where)))
+        processes.wait_until(hive.serve.answers, run.processes[-1], where, START_SECONDS)
+        for number, (group, names) in enumerate(workers):
+            report(f"Starting Ray's worker {number} on {', '.join(names)}")
+            env = {
+                "HIVE_DEVICES": ",".join(names),
+                "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
+            }
+            _launch(run, where, f"worker-{number}", group.container, env)
+    except BaseException:
+        run.save(where)
+        stop(where, lambda _: None)
+        raise
+    run.save(where)
+    return hive
+
+
+def _launch(run: Run, where: Folders, name: str, container: Container, more: dict[str, str] | None = None) -> None:
+    run.processes.append(processes.start(name, container.command, _environment(container, where) | (more or {}), where))
+    run.save(where)
+
+
+def _environment(container: Container, where: Folders) -> dict[str, str]:
+    """The container's environment, with this machine's places in place of a pod's."""
+    here = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(ROOT),
+        "HIVE_AGENT_SOCKET": str(where.socket),
+        "HIVE_MODELS_DIR": str(where.models),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(where.token),
+        # Messages of the replicas stand in their own logs; a second copy on a terminal helps nobody.
+        "RAY_LOG_TO_DRIVER": "0",
+    }
+    if "HIVE_AGENT_HOST" in container.env:
+        here["HIVE_AGENT_HOST"] = LOOPBACK
+    pod = {name: value for name, value in container.env.items() if name != "HF_HOME"}  # the user's own hub cache
+    return {**os.environ, **pod, **here}
+
+
+def _head_flags(rendered: Rendered) -> dict[str, str]:
+    """KubeRay's part: rayStartParams become flags. A dashboard on this machine is for this machine."""
+    return {"head": "", **rendered.head_params, "dashboard-host": LOOPBACK}
+
+
+def _worker_flags(group: rendering.WorkerGroup, gcs_port: int) -> dict[str, str]:
+    # Several Ray nodes on one host: only the head can have the agents' usual ports.
+    own_ports = {"dashboard-agent-listen-port": "0", "metrics-export-port": "0"}
+    return {"address": f"{LOOPBACK}:{gcs_port}", **own_ports, **group.start_params}
+
+
+def _ray_start(flags: dict[str, str], where: Folders) -> list[str]:
+    common = {"node-ip-address": LOOPBACK, "object-store-memory": str(100_000_000), "block": ""}
+    if "head" in flags:
+        common["temp-dir"] = str(where.ray)
+    pairs = (flags | common).items()
+    return ["ray", "start", *(f"--{name}={value}" if value else f"--{name}" for name, value in pairs)]
+
+
+def _make_token(where: Folders) -> None:
+    where.token.touch(mode=0o600)
+    where.token.write_text(secrets.token_hex(32))
+
+
+def _check_ports(rendered: Rendered) -> None:
+    errors = []
+    for name, port in rendered.ports.items():
+        if owner := processes.port_owner(LOOPBACK, port):
+            errors.append(
+                HiveError(f"ports.{name}: {port} is taken by {owner}", f"end that, or set ports.{name} to a free port")
+            )
+    if errors:
+        raise HiveErrors(errors)
+
+
+def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
+    """Models that name a folder in which there is none."""
+    errors = []
+    for app in rendered.serve_config["applications"]:
+        source = app["args"]["source"]
+        folder = where.models / source
+        if source.startswith(("./", "/")) and not (folder / "config.json").exists():
+            errors.append(
+                HiveError(
+                    f"models.{app['name']}.source: {folder} holds no model (no config.json)",
+                    "put the model there, or name one of the hub as owner/name",
+                )
+            )
+    return errors
+
+
+def _digest(rendered: Rendered) -> str:
+    """Of all that only a restart can change. Not of the packages' code: replicas import that when they start."""
+    content = [rendered.ray_cluster, rendered.agent.env, rendered.ports, rendered.serve_config["http_options"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# -- ending ----------------------------------------------------------------------------------------------------------
+
+
+def _drain(hive: LocalHive) -> None:
+    """Let Serve end its replicas and wait for the leases; what does not end by itself is ended by its process."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    try:
+        hive.serve.shut_down()
+        while hive.state().leases and time.monotonic() < deadline:
+            time.sleep(0.5)
+    except HiveError:
+        return
+
+
+def _fix(reason: str, hive: LocalHive) -> str:
+    """Most reasons carry their own mend."""
+    _, mark, fix = reason.partition("FIX: ")
+    return fix if mark else f"see the replica's log under {hive.where.ray}/session_latest/logs/serve"

@@ -1,0 +1,97 @@
+"""Starting and ending the processes of a local Hive, and all that descends from them."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import psutil
+
+from hive.errors import HiveError
+from hive.local.run import Folders, Started
+
+MARK = "HIVE_RUN"  # in the environment of everything that a local Hive starts, so that nothing of it can be lost
+
+
+def start(name: str, command: list[str], env: Mapping[str, str], where: Folders) -> Started:
+    """Start a daemon in a session of its own; its output goes to logs/NAME.log."""
+    where.logs.mkdir(parents=True, exist_ok=True)
+    with (where.logs / f"{name}.log").open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            env={**env, MARK: str(where.state)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=where.state,
+        )
+    return Started(name=name, pid=child.pid, created=psutil.Process(child.pid).create_time())
+
+
+def wait_until(ready: Callable[[], bool], started: Started, where: Folders, seconds: float) -> None:
+    """Poll until `ready`.
+
+    Raises:
+        HiveError: the process ended, or the time is up; with the last lines of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while not ready():
+        ended = started.process() is None
+        if ended or time.monotonic() > deadline:
+            log = where.logs / f"{started.name}.log"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+            what = "ended" if ended else f"was not ready after {seconds:.0f} s"
+            raise HiveError(f"{started.name} {what}. Its last words:\n{tail}", f"the whole log is {log}")
+        time.sleep(0.2)
+
+
+def end(processes: Iterable[psutil.Process], seconds: float) -> None:
+    """Ask to end, wait, then make end."""
+    alive = list(processes)
+    for process in alive:
+        _signal(process.terminate)
+    _, alive = psutil.wait_procs(alive, timeout=seconds)
+    for process in alive:
+        _signal(process.kill)
+    psutil.wait_procs(alive, timeout=seconds)
+
+
+def strays(where: Folders) -> list[psutil.Process]:
+    """Every live process that carries this Hive's mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(where.state):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def port_owner(host: str, port: int) -> str | None:
+    """Who listens on the port, in words; None when it can be had."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            pass
+        else:
+            return None
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        pass
+    return "another process"
+
+
+def _signal(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except psutil.NoSuchProcess:
+        return

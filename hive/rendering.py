@@ -1,0 +1,196 @@
+"""values.yaml -> Helm -> what runs. The chart is the only generator; this module reads what it rendered."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+from hive.errors import HiveError, HiveErrors
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "chart"
+RELEASE = "hive"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of the rendered pods."""
+
+    command: list[str]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """One group of Ray workers."""
+
+    name: str
+    replicas: int
+    gpus_per_worker: int
+    container: Container
+    start_params: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the chart makes of one values file."""
+
+    serve_config: Json
+    ray_cluster: Json
+    head: Container
+    head_params: dict[str, str]
+    groups: list[WorkerGroup]
+    agent: Container
+    ports: dict[str, int]
+    http_host: str
+
+
+def render(values_file: Path) -> Rendered:
+    """Render the chart with this file.
+
+    Raises:
+        HiveError: no such file, no YAML, or values that the chart refuses; with the mend.
+    """
+    with _quiet_stderr():
+        chart = helm_python.Chart.load(CHART)
+    values = read_values(values_file)
+    try:
+        chart.validate_schema(values)
+    except helm_python.HelmValuesError as error:
+        raise schema_errors(str(error), chart.schema or {}) from error
+    try:
+        manifests = chart.render(values, name=RELEASE, namespace="default")
+    except helm_python.HelmRenderError as error:
+        raise _validation_errors(str(error)) from error
+    merged = chart.merge_values(values)
+    objects = [obj for path, text in manifests.items() if path.endswith(".yaml") for obj in _documents(text)]
+    service = next(obj for obj in objects if obj["kind"] == "RayService")
+    agent = next(obj for obj in objects if obj["kind"] == "DaemonSet")
+    cluster = service["spec"]["rayClusterConfig"]
+    serve_config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    return Rendered(
+        serve_config=serve_config,
+        ray_cluster=cluster,
+        head=_container(cluster["headGroupSpec"]["template"]),
+        head_params=cluster["headGroupSpec"]["rayStartParams"],
+        groups=[
+            WorkerGroup(
+                name=group["groupName"],
+                replicas=group["replicas"],
+                gpus_per_worker=merged["workerGroups"][group["groupName"]]["gpusPerWorker"],
+                container=_container(group["template"]),
+                start_params=group["rayStartParams"],
+            )
+            for group in cluster["workerGroupSpecs"]
+        ],
+        agent=_container(agent["spec"]["template"]),
+        ports={name: int(port) for name, port in merged["ports"].items()},
+        http_host=serve_config["http_options"]["host"],
+    )
+
+
+def read_values(values_file: Path) -> Json:
+    """The file's content.
+
+    Raises:
+        HiveError: it is not there, or no YAML map.
+    """
+    try:
+        values = yaml.safe_load(values_file.read_text())
+    except OSError as error:
+        raise HiveError(
+            f"{values_file}: {error.strerror}", "name a values file: hive up -f values/local.yaml"
+        ) from error
+    except yaml.YAMLError as error:
+        raise HiveError(f"{values_file} is no valid YAML: {error}", "mend the line that the message names") from error
+    if not isinstance(values, dict):
+        raise HiveError(f"{values_file} holds no map", "start it with `models:`")
+    return values
+
+
+def schema_errors(text: str, schema: Json) -> HiveErrors:
+    """Helm's schema errors, with the mend from the schema's own descriptions.
+
+    Args:
+        text: lines like `- at '/models/a/vram': '22G i' does not match pattern '...'`.
+        schema: values.schema.json.
+    """
+    found: list[HiveError] = []
+    for path, problem in re.findall(r"- at '([^']*)': (.*)", text):
+        if problem in ("validation failed", "") or problem.startswith("allOf"):
+            continue
+        if name := re.fullmatch(r"invalid propertyName '(.*)'", problem):
+            found.append(HiveError(f"{name[1]!r} can't be a name here", _name_rule(schema, path)))
+            continue
+        if path == "" and "does not match pattern" in problem:
+            continue  # said by the line about the property's name
+        field = path.strip("/").replace("/", ".")
+        node = _schema_at(schema, path)
+        if extra := re.fullmatch(r"additional propert\w+ (.*) not allowed", problem):
+            names = ", ".join(f"{field}.{key}".lstrip(".") for key in re.findall(r"'([^']*)'", extra[1]))
+            keys = ", ".join(sorted(node.get("properties", {})))
+            found.append(HiveError(f"there is no key {names}", f"the keys here are: {keys}"))
+        else:
+            description = node.get("description", "see chart/values.yaml")
+            found.append(HiveError(f"{field or 'values'}: {problem}", f"it is {description}"))
+    return HiveErrors(found or [HiveError(text, "see chart/values.yaml")])
+
+
+def _validation_errors(text: str) -> HiveErrors:
+    """What templates/validation.yaml said: ERROR and FIX in turn."""
+    pairs = re.findall(r"^ERROR: (.*)\nFIX: (.*)$", text, re.MULTILINE)
+    return HiveErrors([HiveError(what, fix) for what, fix in pairs] or [HiveError(text, "this is a bug in the chart")])
+
+
+def _schema_at(schema: Json, path: str) -> Json:
+    """The part of the schema that describes the value at a JSON pointer."""
+    node = schema
+    for key in filter(None, path.split("/")):
+        node = node.get("properties", {}).get(key) or node.get("additionalProperties") or {}
+        if not isinstance(node, dict):
+            return {}
+        if reference := node.get("$ref"):
+            node = schema["$defs"][reference.rpartition("/")[2]]
+    return node
+
+
+def _name_rule(schema: Json, path: str) -> str:
+    node = _schema_at(schema, path)
+    if "propertyNames" not in node:  # the pointer of a bad name is empty: models is where people write names
+        node = schema["properties"]["models"]
+    return str(node["description"])
+
+
+def _documents(text: str) -> list[Json]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _container(template: Json) -> Container:
+    container = template["spec"]["containers"][0]
+    return Container(
+        command=container.get("command", []) + container.get("args", []),
+        env={entry["name"]: entry["value"] for entry in container["env"] if "value" in entry},
+    )
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Helm tells the terminal about every symlink in a chart, and chart/files is made of two."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,138 @@
+"""Ray Serve's REST API on the dashboard, as far as Hive needs it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from hive.errors import HiveError
+
+Json = dict[str, Any]
+FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+
+class Replica(BaseModel):
+    """One engine."""
+
+    id: str
+    state: str
+    node: str
+    pid: int | None
+
+
+class Application(BaseModel):
+    """One model, as Serve sees it."""
+
+    name: str
+    status: str
+    reason: str
+    wanted: int
+    replicas: list[Replica]
+
+    @property
+    def ready(self) -> bool:
+        """Every wanted replica runs and no other is left."""
+        running = [replica for replica in self.replicas if replica.state == "RUNNING"]
+        return self.status == "RUNNING" and len(running) == len(self.replicas) == self.wanted
+
+    @property
+    def failed(self) -> bool:
+        return self.status in FAILED
+
+
+class ServeApi:
+    """Talks to one dashboard.
+
+    Args:
+        url: like http://127.0.0.1:8265.
+        token_file: Ray's token.
+    """
+
+    def __init__(self, url: str, token_file: Path) -> None:
+        self.url = url
+        headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=60)
+
+    def answers(self) -> bool:
+        """Whether the dashboard is up."""
+        try:
+            return self._http.get("/api/version").is_success
+        except httpx.TransportError:
+            return False
+
+    def details(self) -> Json:
+        """Everything that Serve says.
+
+        Raises:
+            HiveError: it does not answer.
+        """
+        response = self._send("GET")
+        details: Json = response.json()
+        return details
+
+    def apply(self, config: Json) -> None:
+        """Make this config the whole target state.
+
+        Raises:
+            HiveError: Serve refuses it, or does not answer.
+        """
+        self._send("PUT", config)
+
+    def shut_down(self) -> None:
+        """Stop every application and Serve itself.
+
+        Raises:
+            HiveError: it does not answer.
+        """
+        self._send("DELETE")
+
+    def _send(self, method: str, body: Json | None = None) -> httpx.Response:
+        try:
+            response = self._http.request(method, "/api/serve/applications/", json=body)
+        except httpx.TransportError as error:
+            raise HiveError(
+                f"Ray's dashboard at {self.url} does not answer ({error!r})",
+                "look into the logs, or: make stop && make run",
+            ) from error
+        if response.is_error:
+            raise HiveError(f"Ray Serve answers {response.status_code}: {response.text[-2000:]}", "see the message")
+        return response
+
+
+def applications(details: Json) -> list[Application]:
+    """The models in Serve's answer, by name."""
+    found = []
+    for name, app in sorted(details["applications"].items()):
+        deployments = app["deployments"].values()
+        messages = [app["message"], *(deployment["message"] for deployment in deployments)]
+        found.append(
+            Application(
+                name=name,
+                status=app["status"],
+                reason=reason(max(messages, key=len, default="")),
+                wanted=sum(deployment["target_num_replicas"] for deployment in deployments),
+                replicas=[
+                    Replica(id=r["replica_id"], state=r["state"], node=r.get("node_ip") or "", pid=r.get("pid"))
+                    for deployment in deployments
+                    for r in deployment["replicas"]
+                ],
+            )
+        )
+    return found
+
+
+def deployed_config(details: Json) -> Json:
+    """The config that runs now, in the shape of a rendered one."""
+    apps = [app["deployed_app_config"] for app in details["applications"].values()]
+    return {"applications": [app for app in apps if app]}
+
+
+def reason(message: str) -> str:
+    """The sentence that matters in a message of Serve's, which may be a Python traceback: its last exception's text."""
+    raised = re.findall(
+        r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Refused)\w*: .*(?:\n(?!\s|The above|During|Traceback).+)*", message, re.M
+    )
+    text = raised[-1].partition(": ")[2] if raised else message
+    return text.strip()
