@@ -32,7 +32,7 @@ tolerations:
 volumes:
   {{- include "hive.codeVolumes" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
   - name: models
-    {{- toYaml .root.Values.modelsVolume | nindent 4 }}
+    {{- toYaml (.root.Values.modelsVolume | default (dict "emptyDir" dict)) | nindent 4 }}
   {{- if .socket }}
   - name: agent
     hostPath: {path: /run/hive, type: DirectoryOrCreate}
@@ -67,6 +67,9 @@ env:
   # What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net.
   - name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
     value: "true"
+  # A replica that goes away stays reachable so long, in seconds; HAProxy has heard of it within one.
+  - name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S
+    value: "5"
   - name: RAY_USAGE_STATS_ENABLED
     value: "0"
   - name: VLLM_NO_USAGE_STATS

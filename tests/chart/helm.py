@@ -1,0 +1,146 @@
+"""Helm for the tests: values in, manifests out. Nothing here knows what the chart should render."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "chart"
+RELEASE = "hive"
+NAMESPACE = "llm"
+VALUES_FILES = sorted((ROOT / "values").glob("*.yaml"))
+
+Json = dict[str, Any]
+
+# Every feature of the chart at once.
+FULL: Json = {
+    "models": {
+        "auto": {
+            "source": "owner/auto",
+            "vram": "10Gi",
+            "autoscaling": {"min": 0, "max": 2, "targetOngoingRequests": 2.5},
+            "memory": "6Gi",
+            "chatTemplate": "{% for m in messages %}\n  {{ m.content }}\n{% endfor %}\n",
+            "maxModelLen": 1048576,
+            "maxNumSeqs": 256,
+            "maxOngoingRequests": 512,
+            "defaults": {"maxTokens": 128, "temperature": 0, "topP": 0.9},
+            "engine": {"kv_cache_dtype": "fp8", "seed": 4294967296, "enable_prefix_caching": False},
+            "env": {"VLLM_LOGGING_LEVEL": "DEBUG", "TOKENIZERS_PARALLELISM": "false"},
+        },
+        "quad": {"source": "/models/quad", "vram": "70Gi", "tensorParallel": 4, "cpu": 0.5},
+        "several": {"source": "./several", "vram": "512Mi", "replicas": 9, "spread": False},
+        "off": {"source": "owner/off", "vram": "1Gi", "replicas": 0},
+    },
+    "image": {"repository": "registry.local/hive", "tag": "1.2.3", "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "ray": {
+        "auth": {"mode": "token", "existingSecret": "ray-token"},
+        "http": {"host": "127.0.0.1", "proxyLocation": "HeadOnly"},
+        "envFrom": [{"secretRef": {"name": "hub-token"}}],
+        "upgradeStrategy": "NewCluster",
+    },
+    "modelsVolume": {"persistentVolumeClaim": {"claimName": "models"}},
+    "head": {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"key": "cpu", "operator": "Exists"}]},
+    "workerGroups": {
+        "gpu": {"replicas": 2, "runtimeClassName": "nvidia", "nodeSelector": {"pool": "gpu"}},
+        "quad": {
+            "replicas": 1,
+            "gpusPerWorker": 4,
+            "gpuResource": "nvidia.com/gpu",
+            "resources": {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {}},
+        },
+        "ram": {
+            "replicas": 0,
+            "gpusPerWorker": 1,
+            "gpuResource": "",
+            "resources": {"requests": {}, "limits": {"memory": "64Gi"}},
+        },
+    },
+    "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576},
+}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Helm tells the terminal about every symlink in a chart, and chart/files is made of two."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def load(path: Path = CHART) -> helm_python.Chart:
+    """A chart from its folder or package."""
+    with quiet():
+        return helm_python.Chart.load(path)
+
+
+@functools.cache
+def chart() -> helm_python.Chart:
+    """The chart in the working tree, read once."""
+    return load()
+
+
+def texts(values: Json, *, of: helm_python.Chart | None = None) -> dict[str, str]:
+    """The rendered text of each template, by its path inside the chart."""
+    rendered = (of or chart()).render(values, name=RELEASE, namespace=NAMESPACE)
+    return {path.partition("/")[2]: text for path, text in rendered.items()}
+
+
+def render(values: Json, *, of: helm_python.Chart | None = None) -> list[Json]:
+    """Every Kubernetes object that these values make."""
+    manifests = [text for path, text in texts(values, of=of).items() if path.endswith(".yaml")]
+    return [obj for text in manifests for obj in yaml.load_all(text, yaml.CSafeLoader) if obj is not None]
+
+
+def find(manifests: list[Json], kind: str) -> Json:
+    """The only object of this kind."""
+    (found,) = [obj for obj in manifests if obj["kind"] == kind]
+    return found
+
+
+def ray_service(values: Json, *, of: helm_python.Chart | None = None) -> Json:
+    """The RayService's spec."""
+    text = texts(values, of=of)["templates/rayservice/rayservice.yaml"]
+    spec: Json = yaml.load(text, yaml.CSafeLoader)["spec"]
+    return spec
+
+
+def serve_config(values: Json) -> Json:
+    """serveConfigV2, parsed as KubeRay does it."""
+    config: Json = yaml.safe_load(ray_service(values)["serveConfigV2"])
+    return config
+
+
+def application(values: Json, name: str) -> Json:
+    """The Serve application of one model."""
+    (found,) = [app for app in serve_config(values)["applications"] if app["name"] == name]
+    return dict(found)
+
+
+def value_sets() -> dict[str, Json]:
+    """What the chart is checked with: its defaults, every ready values file, and everything at once."""
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in VALUES_FILES}
+    return {"default": {}, "full": FULL} | files
+
+
+def tool(name: str) -> str:
+    """The path of one of tools/bin; skips the test where it is not built."""
+    path = ROOT / "tools" / "bin" / name
+    if not path.exists():
+        pytest.skip("Go is missing: run `make tools`")
+    return str(path)

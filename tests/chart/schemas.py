@@ -1,0 +1,82 @@
+"""JSON Schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, KubeRay's from its CRDs."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import yaml
+
+from tests.chart.helm import ROOT
+
+Json = dict[str, Any]
+
+KUBERNETES = [f"1.{minor}.0" for minor in range(28, 35)]
+BUNDLED = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema")
+CRD_FILE = "ray.io_rayservices.yaml"
+
+
+def crd_folder() -> Path | None:
+    """The folder with KubeRay's CRDs: $KUBERAY_CRDS, or shared/crds beside the repository."""
+    folder = Path(os.environ.get("KUBERAY_CRDS", ROOT.parent / "shared" / "crds"))
+    return folder if (folder / CRD_FILE).exists() else None
+
+
+def prepare(target: Path, objects: Iterable[Json]) -> list[str]:
+    """Write the schemas of these objects' kinds, and RayService's where its CRD is there.
+
+    Returns:
+        kubeconform's arguments that make it look there and nowhere else.
+    """
+    stems = {_stem(obj) for obj in objects} | {"_definitions"}
+    for version in KUBERNETES:
+        name = f"v{version}-local-strict"
+        (target / name).mkdir(parents=True)
+        for stem in stems:
+            text = (BUNDLED / name / f"{stem}.json").read_text()
+            schema = json.loads(text.replace('"/api/_definitions.json#', '"_definitions.json#'))
+            schema.pop("$id", None)
+            (target / name / f"{stem}.json").write_text(json.dumps(schema))
+    (target / "crd").mkdir()
+    if folder := crd_folder():
+        crd = yaml.load((folder / CRD_FILE).read_text(), yaml.CSafeLoader)
+        (target / "crd" / "rayservice-ray-v1.json").write_text(json.dumps(crd_schema(crd)))
+    places = (
+        "{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json",
+        "crd/{{.ResourceKind}}{{.KindSuffix}}.json",
+    )
+    return [argument for place in places for argument in ("-schema-location", f"{target}/{place}")]
+
+
+def _stem(obj: Json) -> str:
+    """kubeconform's name for a kind: daemonset-apps-v1, configmap-v1."""
+    group, _, version = obj["apiVersion"].rpartition("/")
+    return "-".join(filter(None, (obj["kind"].lower(), group.partition(".")[0], version)))
+
+
+def crd_schema(crd: Mapping[str, Any], version: str = "v1") -> Json:
+    """The strict schema of one served version: a key it does not name is an error."""
+    found = next(v for v in crd["spec"]["versions"] if v["name"] == version)
+    return _strict(found["schema"]["openAPIV3Schema"])
+
+
+def _strict(node: Mapping[str, Any]) -> Json:
+    # Only where a structural schema may name fields: anyOf, oneOf, allOf and not hold checks of values, which a closed
+    # object would turn into refusals.
+    out: Json = dict(node)
+    if "properties" in node:
+        out["properties"] = {key: _strict(value) for key, value in node["properties"].items()}
+        if not node.get("x-kubernetes-preserve-unknown-fields"):
+            out["additionalProperties"] = False
+    if isinstance(node.get("items"), Mapping):
+        out["items"] = _strict(node["items"])
+    if isinstance(node.get("additionalProperties"), Mapping):
+        out["additionalProperties"] = _strict(node["additionalProperties"])
+    if node.get("x-kubernetes-int-or-string"):
+        out.pop("type", None)
+        out["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if node.get("nullable") and "type" in out:
+        out["type"] = [out["type"], "null"]
+    return out
