@@ -116,9 +116,8 @@ def _wait(hive: driver.LocalHive, rendered: Rendered) -> None:
 
 def _line(application: Application) -> str:
     states = [replica.state for replica in application.replicas]
-    return f"{application.name} {application.status} {states}" + (
-        f": {application.reason}" if application.failed else ""
-    )
+    reason = "" if application.ready or not application.reason else f": {application.reason}"
+    return f"{application.name} {application.status} {states}{reason}"
 
 
 def _stream(hive: driver.LocalHive, model: str, question: str, max_tokens: int | None = None) -> None:

@@ -9,12 +9,13 @@ from vram_agent.api import MIB, human
 
 @dataclass(frozen=True)
 class Want:
-    """Replicas of one model: MiB on each of `devices` devices of one worker."""
+    """Replicas of one model: MiB on each of `devices` devices of one worker, and CPUs of that worker."""
 
     model: str
     mib: int
     devices: int
     replicas: int
+    cpus: float = 0
 
 
 def wants(serve_config: Mapping[str, Any]) -> list[Want]:
@@ -25,7 +26,8 @@ def wants(serve_config: Mapping[str, Any]) -> list[Want]:
         autoscaling = deployment["autoscaling_config"]
         replicas = deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"]
         args = app["args"]
-        found.append(Want(app["name"], args["vramMib"], args["tensorParallel"], replicas))
+        cpus = deployment["ray_actor_options"]["num_cpus"]
+        found.append(Want(app["name"], args["vramMib"], args["tensorParallel"], replicas, cpus))
     return found
 
 
@@ -45,6 +47,15 @@ def unplaceable(wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str
             best = min(fitting, key=lambda i: free[i][1])
             free[best] = (free[best][0], free[best][1] - want.mib * MIB)
     return None
+
+
+def too_many_cpus(wanted: Sequence[Want], cpus: float) -> str | None:
+    """Why Ray would never schedule these replicas on workers with so many CPUs in all, or None."""
+    asked = sum(want.cpus * want.replicas for want in wanted)
+    if asked <= cpus:
+        return None
+    parts = ", ".join(f"{want.model} {want.replicas} x {want.cpus:g}" for want in wanted if want.replicas)
+    return f"the models ask for {asked:g} CPUs ({parts}), and Ray has {cpus:g}"
 
 
 def _explain(want: Want, placed: int, wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str:

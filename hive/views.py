@@ -35,18 +35,15 @@ def applications(found: Sequence[Application], state: State) -> Table:
         table.add_column(column)
     for app in found:
         status = Text(app.status, style=COLOURS.get(app.status, ""))
-        if not app.replicas:
-            table.add_row(app.name, status, "-", "-", "-", "-")
-        for number, replica in enumerate(app.replicas):
-            lease = leases.get(replica.pid or 0)
-            table.add_row(
-                app.name if number == 0 else "",
-                status if number == 0 else "",
-                f"{replica.id} {replica.state}",
-                replica.node,
-                ", ".join(lease.devices) if lease else "-",
-                str(replica.pid or "-"),
-            )
+        listed = {replica.pid for replica in app.replicas}
+        rows = [(f"{r.id} {r.state}", r.node, leases.get(r.pid or 0), r.pid) for r in app.replicas]
+        # Serve lists no replica while it builds a new version, or after that failed; the one before goes on serving.
+        others = [lease for lease in state.leases if lease.model == app.name and lease.pid not in listed]
+        rows += [(f"not listed, lease {lease.state}", state.node, lease, lease.pid) for lease in others]
+        for number, (replica, node, lease, pid) in enumerate(rows or [("-", "-", None, None)]):
+            device = ", ".join(lease.devices) if lease else "-"
+            first = (app.name, status) if number == 0 else ("", "")
+            table.add_row(*first, replica, node, device, str(pid or "-"))
         if app.reason and app.status != "RUNNING":
             table.add_row("", Text(app.reason.splitlines()[-1], style="dim", overflow="fold"))
     return table

@@ -14,6 +14,7 @@ import ray
 from fastapi import FastAPI
 from huggingface_hub import snapshot_download
 from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
 from serve_app import sizing
@@ -35,10 +36,14 @@ def build(args: dict[str, Any]) -> serve.Application:
     """One Serve application from the `args` that the chart rendered.
 
     Raises:
-        ValueError: a key is unknown or wrong, or vLLM has no such engine argument. Serve then keeps what runs.
+        ValidationError: a key is unknown or wrong.
+        ModelError: vLLM has no such engine argument. In both cases Serve keeps the replicas that run.
     """
     parsed = ModelArgs.model_validate(args)
-    llm_config(parsed, source=parsed.source, engine_kwargs=parsed.engine_kwargs()).get_engine_config()
+    try:
+        llm_config(parsed, source=parsed.source, engine_kwargs=parsed.engine_kwargs()).get_engine_config()
+    except ValueError as error:
+        raise ModelError(f"models.{parsed.name}.engine: {error}. FIX: spell it as vLLM does, or remove it") from error
     return serve.deployment(serve.ingress()(Model), name="Model").bind(parsed)
 
 
@@ -164,7 +169,16 @@ def llm_config(args: ModelArgs, *, source: str, engine_kwargs: dict[str, Any]) -
         accelerator_config={"kind": "cpu"},
         placement_group_config={"bundles": [{f"node:{ray.util.get_node_ip_address()}": 0.001}]},
         engine_kwargs=engine_kwargs,
+        callback_config={"callback_class": FolderIsThere},
     )
+
+
+class FolderIsThere(CallbackBase):  # type: ignore[misc]  # Ray has no types
+    """Ray's documented hook around the download of a model. `locate` has done that; Ray's own way starts one more
+    process, which imports vLLM (1 GiB and ten seconds) to find that out."""
+
+    async def on_before_node_init(self) -> None:
+        self.ctx.run_init_node = False
 
 
 async def warm_up(app: FastAPI, args: ModelArgs) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 
 console = Console()
-NEWLINE = "\n"
 CORPUS = ["hello world, the quick brown fox jumps over the lazy dog"] * 10
 TINY_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -35,8 +34,8 @@ def make_gemma(folder: Path) -> None:
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
     model.config.architectures = ["Gemma3ForCausalLM"]
-    newline = tokenizer.convert_tokens_to_ids(NEWLINE)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, newline]
+    newlines = tokenizer.convert_tokens_to_ids(["\n" * count for count in range(1, 5)])
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *newlines]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

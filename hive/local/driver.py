@@ -25,6 +25,7 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 DRAIN_SECONDS = 90
 END_SECONDS = 20
+OBJECT_STORE_BYTES = 100_000_000  # replicas pass no large objects
 
 Report = Callable[[str], None]
 
@@ -101,7 +102,7 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
         raise HiveError(f"of the running Hive, {names} died; see {where.logs}", "start it anew: make stop && make run")
     if run.cluster != cluster:
         raise HiveError(
-            "this edit changes more than `models`, and Ray must be restarted for it; nothing was changed",
+            "this changes the pods, the ports or the agent, and Ray must be restarted for it; nothing was changed",
             "start it anew: make stop && make run",
         )
     return LocalHive(run, where)
@@ -136,7 +137,7 @@ def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application]
         found = hive.applications()
         watch(found, hive.state())
         if failed := [app for app in found if app.failed and app.name in names]:
-            raise HiveErrors([HiveError(f"{app.name}: {app.reason}", _fix(app.reason, hive)) for app in failed])
+            raise HiveErrors([_failure(app, hive) for app in failed])
         if {app.name for app in found} == names and all(app.ready for app in found):
             return
         if dead := hive.run.dead():
@@ -153,9 +154,8 @@ def stop(where: Folders, report: Report) -> None:
             report("Stopping the models")
             _drain(LocalHive(run, where))
         report("Stopping Ray and the VRAM agent")
-        agents = {started.pid for started in run.processes if started.name == "agent"}
-        processes.end((process for process in alive if process.pid not in agents), END_SECONDS)
-        processes.end((p for p in processes.strays(where) if p.pid not in agents), END_SECONDS)
+        for process in alive:  # workers, then the head, then the agent
+            processes.end([process], END_SECONDS)
     processes.end(processes.strays(where), END_SECONDS)
     where.run_file.unlink(missing_ok=True)
     shutil.rmtree(where.runtime, ignore_errors=True)
@@ -169,8 +169,12 @@ def check_fit(rendered: Rendered, devices: Iterable[Device]) -> None:
     """
     by_id = {device.id: device for device in devices}
     workers = [[by_id[name].allocatable for name in names] for _, names in assign(rendered, list(by_id))]
-    if problem := placement.unplaceable(placement.wants(rendered.serve_config), workers):
+    wanted = placement.wants(rendered.serve_config)
+    if problem := placement.unplaceable(wanted, workers):
         raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
+    # Every worker of this host registers all its CPUs.
+    if problem := placement.too_many_cpus(wanted, len(workers) * (os.cpu_count() or 1)):
+        raise HiveError(problem, "lower models.*.cpu: it is what Ray counts, not a limit; or replicas")
 
 
 def assign(rendered: Rendered, devices: list[str]) -> list[tuple[rendering.WorkerGroup, list[str]]]:
@@ -221,7 +225,8 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         check_fit(rendered, hive.state().devices)
 
         report("Starting Ray's head")
-        _launch(run, where, "head", replace(rendered.head, command=_ray_start(_head_flags(rendered), where)))
+        head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
+        _launch(run, where, "head", head, _serve_ports())
         processes.wait_until(hive.serve.answers, run.processes[-1], where, START_SECONDS)
         for number, (group, names) in enumerate(workers):
             report(f"Starting Ray's worker {number} on {', '.join(names)}")
@@ -267,13 +272,24 @@ def _head_flags(rendered: Rendered) -> dict[str, str]:
 
 
 def _worker_flags(group: rendering.WorkerGroup, gcs_port: int) -> dict[str, str]:
-    # Several Ray nodes on one host: only the head can have the agents' usual ports.
-    own_ports = {"dashboard-agent-listen-port": "0", "metrics-export-port": "0"}
-    return {"address": f"{LOOPBACK}:{gcs_port}", **own_ports, **group.start_params}
+    return {"address": f"{LOOPBACK}:{gcs_port}", **group.start_params}
+
+
+def _serve_ports() -> dict[str, str]:
+    """Ports that a pod has for itself and that Ray Serve would take by number here: any free ones will do."""
+    names = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_METRICS", "HAPROXY_STATS")
+    return {f"RAY_SERVE_{name}_PORT": str(port) for name, port in zip(names, processes.free_ports(4), strict=True)}
 
 
 def _ray_start(flags: dict[str, str], where: Folders) -> list[str]:
-    common = {"node-ip-address": LOOPBACK, "object-store-memory": str(100_000_000), "block": ""}
+    common = {
+        "node-ip-address": LOOPBACK,
+        "object-store-memory": str(OBJECT_STORE_BYTES),
+        # Several Ray nodes share this host, so none of them takes these by number.
+        "dashboard-agent-listen-port": "0",
+        "metrics-export-port": "0",
+        "block": "",
+    }
     if "head" in flags:
         common["temp-dir"] = str(where.ray)
     pairs = (flags | common).items()
@@ -332,7 +348,7 @@ def _drain(hive: LocalHive) -> None:
         return
 
 
-def _fix(reason: str, hive: LocalHive) -> str:
+def _failure(app: Application, hive: LocalHive) -> HiveError:
     """Most reasons carry their own mend."""
-    _, mark, fix = reason.partition("FIX: ")
-    return fix if mark else f"see the replica's log under {hive.where.ray}/session_latest/logs/serve"
+    what, _, fix = app.reason.partition("FIX: ")
+    return HiveError(f"{app.name}: {what}", fix or f"see its log in {hive.where.ray}/session_latest/logs/serve")

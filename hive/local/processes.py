@@ -1,5 +1,6 @@
 """Starting and ending the processes of a local Hive, and all that descends from them."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -88,6 +89,15 @@ def port_owner(host: str, port: int) -> str | None:
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         pass
     return "another process"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _signal(send: Callable[[], None]) -> None:

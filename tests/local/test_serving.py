@@ -1,0 +1,244 @@
+"""From a values file to answers, on real parts. The tests share one Hive and run in order; each leaves it serving."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import openai
+import psutil
+import pytest
+
+from hive.errors import HiveError
+from hive.local import driver, processes
+from hive.serve_api import applications
+from tests.local.conftest import Sandbox, tiny
+from vram_agent.api import GIB, LeaseState
+
+pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
+
+
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None:
+    """Poll until ready; fail with the name of what did not come."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+def serves(sandbox: Sandbox, model: str) -> bool:
+    found = {app.name: app for app in applications(sandbox.hive.serve.details())}
+    return model in found and found[model].ready
+
+
+def test_both_models_answer_over_the_openai_api(sandbox: Sandbox) -> None:
+    for model in ("left", "right"):
+        assert sandbox.chat(model) in ("length", "stop")
+        client = sandbox.client(model)
+        assert [served.id for served in client.models.list()] == [model]
+        completion = client.completions.create(model=model, prompt="hello", max_tokens=3)
+        assert completion.usage is not None
+        assert completion.usage.prompt_tokens > 0
+        chunks = list(
+            client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": "hello"}], max_tokens=6, stream=True
+            )
+        )
+        assert len(chunks) > 2, "the answer came in one piece"
+        assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+
+
+def test_an_unknown_model_is_a_404(sandbox: Sandbox) -> None:
+    with pytest.raises(openai.NotFoundError):
+        sandbox.client("left").chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hello"}])
+
+
+def test_the_models_share_one_device_within_their_budgets(sandbox: Sandbox) -> None:
+    state = sandbox.hive.state()
+    assert [device.id for device in state.devices] == ["host"]
+    assert {lease.model for lease in state.leases} == {"left", "right"}
+    for lease in state.leases:
+        assert lease.state is LeaseState.ACTIVE
+        assert lease.devices == ("host",)
+        assert 0 < lease.used["host"] <= lease.bytes
+        assert lease.pid in sandbox.pids()[lease.model]
+        assert len(lease.pids) >= 3, "replica, EngineCore and worker belong to the lease"
+    assert state.devices[0].leased == sum(lease.bytes for lease in state.leases)
+
+
+def test_status_shows_models_and_vram_to_people(sandbox: Sandbox) -> None:
+    done = sandbox.command("status")
+    assert done.returncode == 0
+    for word in ("left", "right", "RUNNING", "host", "VRAM", str(sandbox.ports["serve"])):
+        assert word in done.stdout
+
+
+def test_up_again_changes_nothing(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    done = sandbox.up({"left": tiny(), "right": tiny()})
+    assert done.returncode == 0
+    assert "Nothing to change" in done.stdout
+    assert sandbox.pids() == before
+
+
+def test_one_more_replica_restarts_nothing(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    done = sandbox.up({"left": tiny(replicas=2), "right": tiny()})
+    assert done.returncode == 0, done.stderr
+    assert "left changes in place" in done.stdout
+    after = sandbox.pids()
+    assert before["left"] < after["left"]
+    assert len(after["left"]) == 2
+    assert after["right"] == before["right"]
+
+
+def test_an_edit_of_one_model_a_new_one_and_one_replica_less_leave_the_rest_alone(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    embedder = tiny(engine={"runner": "pooling", "convert": "embed"})
+    done = sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256), "embedder": embedder})
+    assert done.returncode == 0, done.stderr
+    after = sandbox.pids()
+    assert after["left"] < before["left"], "of two replicas, one stayed"
+    assert after["right"].isdisjoint(before["right"])
+    vector = sandbox.client("embedder").embeddings.create(model="embedder", input="hello").data[0].embedding
+    assert len(vector) == 128
+    with pytest.raises(openai.BadRequestError, match="256"):
+        sandbox.client("right").completions.create(model="right", prompt="hello " * 400, max_tokens=1)
+
+
+def test_a_removed_model_stops_and_gives_its_lease_back(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    done = sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)})
+    assert done.returncode == 0, done.stderr
+    assert "embedder stops" in done.stdout
+    wait_for("the lease of embedder ends", lambda: not sandbox.leases("embedder"))
+    assert sandbox.pids() == {name: before[name] for name in ("left", "right")}
+
+
+MISTAKES = {
+    "unknown key": ({"left": tiny(), "right": tiny(replica=2)}, ["right.replica", "replicas"]),
+    "wrong unit": ({"left": tiny(vram="22G i")}, ["models.left.vram", "22Gi"]),
+    "bad name": ({"Left!": tiny()}, ["Left!", "DNS label"]),
+    "too large together": ({"left": tiny(vram="900Gi"), "right": tiny()}, ["left", "900.00 GiB", "lower vram"]),
+    "no model there": ({"left": tiny(source="./nowhere")}, ["models.left.source", "nowhere", "config.json"]),
+    "broken template": ({"left": tiny(chatTemplate="{% for m in messages %}")}, ["models.left.chatTemplate", "line 1"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_clear_message_and_changes_nothing(sandbox: Sandbox, mistake: str) -> None:
+    models, words = MISTAKES[mistake]
+    before = sandbox.pids()
+    done = sandbox.up(models)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for word in ["ERROR: ", "FIX: ", *words]:
+        assert word in done.stderr
+    assert sandbox.pids() == before
+
+
+def test_a_mistaken_engine_argument_keeps_the_running_version(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    done = sandbox.up({"left": tiny(engine={"no_such_argument": 1}), "right": tiny(maxModelLen=256)})
+    assert done.returncode == 1
+    assert "no_such_argument" in done.stderr
+    assert {lease.pid for lease in sandbox.leases("left")} == before["left"]
+    assert sandbox.chat("left") in ("length", "stop")
+    assert sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)}).returncode == 0
+    assert sandbox.pids() == before
+
+
+HOG = """
+import httpx, sys
+agent = httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1]), base_url="http://agent", timeout=60)
+lease = {"request_id": "hog", "model": "hog", "bytes": int(sys.argv[2]), "devices": ["host"]}
+agent.post("/v1/leases", json=lease).raise_for_status()
+agent.post("/v1/leases/hog/active").raise_for_status()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hog(sandbox: Sandbox) -> Iterator[None]:
+    """Another process that leases nearly all that is free."""
+    size = sandbox.hive.state().devices[0].free - GIB
+    command = [sys.executable, "-c", HOG, str(sandbox.where.socket), str(size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield
+        process.kill()
+    wait_for("the hog's lease ends", lambda: not sandbox.leases("hog"), seconds=20)
+
+
+@pytest.mark.usefixtures("hog")
+def test_a_model_without_room_is_refused_with_the_figures_and_the_rest_serves(sandbox: Sandbox) -> None:
+    """The config goes straight to Serve, as it does in a cluster: Ray still sees room, and the agent refuses."""
+    values = sandbox.values({"left": tiny(), "right": tiny(maxModelLen=256), "third": tiny()})
+    rendered = driver.prepare(values, sandbox.where)
+    sandbox.hive.serve.apply(rendered.serve_config)
+    with pytest.raises(HiveError) as refused:
+        driver.wait(sandbox.hive, rendered, lambda *_: None)
+    for words in ("third asked for 2.50 GiB (2684354560 bytes) of host", "hog (ACTIVE", "left (ACTIVE"):
+        assert words in str(refused.value)
+    assert sandbox.chat("left") in ("length", "stop")
+
+
+def test_the_refused_model_can_be_removed(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    assert sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)}).returncode == 0
+    assert sandbox.pids() == {name: before[name] for name in ("left", "right")}
+
+
+def test_kill_9_of_a_replica_gives_its_lease_back_and_it_serves_again(sandbox: Sandbox) -> None:
+    (lease,) = sandbox.leases("left")
+    others = sandbox.pids()["right"]
+    os.kill(lease.pid, signal.SIGKILL)
+    wait_for("the killed replica's lease ends", lambda: lease.id not in {one.id for one in sandbox.leases("left")})
+    wait_for("its engine's processes are gone", lambda: not any(map(psutil.pid_exists, lease.pids)), seconds=20)
+    wait_for("left serves again", lambda: serves(sandbox, "left"))
+    assert sandbox.chat("left") in ("length", "stop")
+    assert sandbox.pids()["right"] == others
+
+
+def test_a_replica_ends_with_its_engine_and_a_new_one_serves(sandbox: Sandbox) -> None:
+    (lease,) = sandbox.leases("right")
+    engine = next(p for p in psutil.Process(lease.pid).children() if "EngineCore" in p.name())
+    engine.kill()
+    wait_for("the replica ends", lambda: not psutil.pid_exists(lease.pid), seconds=20)
+    wait_for("right serves again", lambda: serves(sandbox, "right"))
+    assert sandbox.chat("right") in ("length", "stop")
+
+
+def test_a_busy_port_is_named_with_its_owner(sandbox: Sandbox) -> None:
+    """Another Hive's values with this Hive's serve port."""
+    other = Sandbox(sandbox.folder / "other", dict(sandbox.ports))
+    (other.folder / "models").mkdir(parents=True)
+    (other.folder / "models" / "tiny").symlink_to(sandbox.folder / "models" / "tiny")
+    done = other.up({"left": tiny()})
+    assert done.returncode == 1
+    assert f"ports.dashboard: {sandbox.ports['dashboard']} is taken by" in done.stderr
+    assert "FIX: " in done.stderr
+    assert not other.where.run_file.exists()
+
+
+def test_a_dead_agent_is_reported_and_the_models_go_on(sandbox: Sandbox) -> None:
+    agent = next(started for started in sandbox.hive.run.processes if started.name == "agent")
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_for("the agent ends", lambda: agent.process() is None, seconds=10)
+    done = sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)})
+    assert done.returncode == 1
+    assert f"agent (pid {agent.pid}) died" in done.stderr
+    assert "make stop && make run" in done.stderr
+    assert sandbox.chat("left") in ("length", "stop")
+
+
+def test_down_leaves_nothing(sandbox: Sandbox) -> None:
+    done = sandbox.command("down")
+    assert done.returncode == 0, done.stderr
+    assert processes.strays(sandbox.where) == []
+    assert not sandbox.where.runtime.exists(), "the agent's socket and its leases are gone"
+    assert sandbox.command("status").returncode == 1

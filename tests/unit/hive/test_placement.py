@@ -1,0 +1,52 @@
+"""Replicas on devices, before anything is started."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive.placement import Want, too_many_cpus, unplaceable
+from vram_agent.api import GIB, MIB
+
+
+def test_models_pack_on_one_device_up_to_the_last_mib() -> None:
+    wanted = [Want("a", 3072, 1, 1), Want("b", 1024, 1, 5)]
+    assert unplaceable(wanted, [[8 * GIB]]) is None
+    assert unplaceable(wanted, [[8 * GIB - 1]]) is not None
+
+
+def test_a_replica_is_never_split_over_devices() -> None:
+    assert unplaceable([Want("a", 6 * 1024, 1, 1)], [[4 * GIB], [4 * GIB]]) is not None
+
+
+def test_tensor_parallel_takes_workers_of_its_own_width() -> None:
+    wide = [Want("wide", 4096, 2, 1)]
+    assert unplaceable(wide, [[4 * GIB, 8 * GIB]]) is None
+    assert unplaceable(wide, [[8 * GIB], [8 * GIB]]) is not None
+    assert unplaceable(wide, [[3 * GIB, 8 * GIB]]) is not None, "the smallest of the devices counts"
+
+
+def test_the_refusal_says_who_asks_and_what_is_there() -> None:
+    text = unplaceable([Want("big", 9 * 1024, 1, 1), Want("small", 1024, 1, 2)], [[8 * GIB]])
+    assert text is not None
+    for words in ("replica 1 of big (9.00 GiB)", "11.00 GiB", "small 2 x 1.00 GiB", "the devices have 8.00 GiB"):
+        assert words in text
+
+
+def test_more_cpus_than_ray_has_are_told_with_who_asks() -> None:
+    wanted = [Want("a", 1, 1, 2, cpus=0.5), Want("b", 1, 1, 1, cpus=1)]
+    assert too_many_cpus(wanted, 2) is None
+    assert too_many_cpus(wanted, 1.5) == "the models ask for 2 CPUs (a 2 x 0.5, b 1 x 1), and Ray has 1.5"
+
+
+@given(
+    sizes=st.lists(st.integers(1, 64), max_size=12),
+    devices=st.lists(st.integers(0, 128), min_size=1, max_size=4),
+)
+def test_what_is_said_to_fit_fits_and_more_than_there_is_never_does(sizes: list[int], devices: list[int]) -> None:
+    wanted = [Want(f"m{i}", size, 1, 1) for i, size in enumerate(sizes)]
+    workers = [[size * MIB] for size in devices]
+    fits = unplaceable(wanted, workers) is None
+    if fits:
+        assert sum(sizes) <= sum(devices)
+        assert max(sizes, default=0) <= max(devices)
+    if len(devices) == 1:
+        assert fits == (sum(sizes) <= devices[0])

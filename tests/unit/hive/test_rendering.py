@@ -1,0 +1,74 @@
+"""values.yaml -> what runs, and mistakes -> messages that name the field and the mend."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hive.errors import HiveError
+from hive.rendering import ROOT, render
+
+MODEL = {"source": "./m", "vram": "2Gi"}
+
+
+def write(folder: Path, values: Any) -> Path:
+    path = folder / "values.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+def message(folder: Path, values: Any) -> str:
+    with pytest.raises(HiveError) as error:
+        render(write(folder, values))
+    return str(error.value)
+
+
+def test_a_model_becomes_an_application_and_the_pods_are_there(tmp_path: Path) -> None:
+    rendered = render(write(tmp_path, {"models": {"m": MODEL}, "ports": {"serve": 8123}}))
+    (app,) = rendered.serve_config["applications"]
+    assert app["name"] == app["args"]["name"] == "m"
+    assert app["args"]["vramMib"] == 2048
+    assert rendered.serve_config["http_options"]["port"] == rendered.ports["serve"] == 8123
+    assert rendered.head_params["num-cpus"] == "0"
+    assert rendered.agent.command == ["python", "-m", "vram_agent"]
+    (group,) = rendered.groups
+    assert group.container.command == ["python", "-m", "serve_app.worker"]
+    assert group.container.env["RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES"] == "vram_mib"
+
+
+def test_every_values_file_of_the_project_renders() -> None:
+    for path in (ROOT / "values").glob("*.yaml"):
+        assert render(path).serve_config["applications"], path
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"models": {"m": MODEL | {"replica": 1}}}, ["there is no key models.m.replica", "replicas"]),
+        ({"modles": {}}, ["there is no key modles", "models"]),
+        ({"models": {"m": MODEL | {"vram": "22G i"}}}, ["models.m.vram: '22G i'", "like 22Gi"]),
+        ({"models": {"m": MODEL | {"replicas": -1}}}, ["models.m.replicas", "0 or more"]),
+        ({"models": {"Big_Name": MODEL}}, ["'Big_Name' can't be a name here", "DNS label"]),
+        ({"models": {"m": {"vram": "1Gi"}}}, ["models.m: missing property 'source'"]),
+        ({"models": {"m": MODEL | {"defaults": {"topP": 2}}}}, ["models.m.defaults.topP", "at most 1"]),
+        ({"models": {"m": MODEL | {"tensorParallel": 2}}}, ["models.m.tensorParallel is 2", "workerGroups"]),
+        ({"ports": {"serve": 70000}}, ["ports.serve", "1 to 65535"]),
+    ],
+)
+def test_a_mistake_names_the_field_and_the_mend(tmp_path: Path, values: Any, words: list[str]) -> None:
+    text = message(tmp_path, values)
+    for word in ["ERROR: ", "FIX: ", *words]:
+        assert word in text
+
+
+def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    text = message(tmp_path, {"models": {"a": MODEL | {"vram": "1"}, "b": MODEL | {"x": 1}}})
+    assert text.count("ERROR: ") == text.count("FIX: ") == 2
+
+
+def test_a_file_that_is_not_there_or_no_yaml_or_no_map(tmp_path: Path) -> None:
+    with pytest.raises(HiveError, match="No such file"):
+        render(tmp_path / "none.yaml")
+    assert "no valid YAML" in message(tmp_path, "models: [")
+    assert "holds no map" in message(tmp_path, "- models")
