@@ -14,6 +14,7 @@ from vram_agent.server import lease_app, public_app
 from vram_agent.settings import Settings, from_environment
 
 SOCKET_MODE = 0o666  # whoever can reach the folder may ask; the kernel says who asks
+SHUTDOWN = 1.0  # seconds for requests under way: a waiter's could take longer than a pod has to end
 
 
 async def serve(settings: Settings) -> None:
@@ -22,16 +23,17 @@ async def serve(settings: Settings) -> None:
     settings.socket.parent.mkdir(parents=True, exist_ok=True)
     agent.restore()
     await agent.tick()
-    settings.socket.unlink(missing_ok=True)
     leases = web.AppRunner(
-        lease_app(agent), access_log=None, handler_cancellation=True
+        lease_app(agent), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN
     )  # a waiter that goes away leaves the queue
-    public = web.AppRunner(public_app(agent), access_log=None)
+    public = web.AppRunner(public_app(agent), access_log=None, shutdown_timeout=SHUTDOWN)
     await leases.setup()
     await public.setup()
+    # The port first: an agent that finds it taken must not have taken the socket of the one that runs.
+    await web.TCPSite(public, settings.host, settings.port).start()
+    settings.socket.unlink(missing_ok=True)
     await web.UnixSite(leases, settings.socket).start()
     settings.socket.chmod(SOCKET_MODE)
-    await web.TCPSite(public, settings.host, settings.port).start()
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -68,9 +68,13 @@ class Agent:
                 log.info("lease %s of %s (%s) is back", entry.id, entry.model, entry.state)
 
     async def run(self) -> None:
-        """Sample for ever, one period apart."""
+        """Sample for ever, one period apart. A round that fails is logged; its samples grow stale, and stale ones grant
+        nothing."""
         while True:
-            await self.tick()
+            try:
+                await self.tick()
+            except Exception:
+                log.exception("a sampling round failed")
             await asyncio.sleep(self.settings.period)
 
     async def tick(self) -> None:
@@ -173,7 +177,8 @@ class Agent:
         return entry is None or entry.state is not LeaseState.PENDING
 
     async def _give_up(self, lease_id: str) -> None:
-        """The connection broke while the request waited."""
+        """The connection broke while the request waited. A refusal that it missed must not reach a later request."""
+        self.refusals.pop(lease_id, None)
         entry = self.ledger.entries.get(lease_id)
         if entry is not None and entry.state is LeaseState.PENDING:
             async with self._changing():

@@ -3,6 +3,7 @@
 Both report integers of bytes. `host` takes a GPU's place where there is none, so that everything above runs the same.
 """
 
+import logging
 import os
 import platform
 from collections.abc import Collection, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol
 from vram_agent import processes
 from vram_agent.ledger import DeviceInfo, Sample
 
+log = logging.getLogger("vram_agent")
 HOST_ID = "host"
 Kind = Literal["auto", "nvml", "host"]
 
@@ -71,14 +73,18 @@ class NvmlSource:
         import pynvml
 
         self.nvml: Any = pynvml
+        self.handles: dict[str, Any] = {}
         try:
             pynvml.nvmlInit()
-            self.handles = {
-                pynvml.nvmlDeviceGetUUID(handle): handle
-                for handle in (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-            }
+            count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise NoDeviceError(f"NVML: {error}. FIX: install the NVIDIA driver, or use the kind `host`.") from error
+        for index in range(count):
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                self.handles[pynvml.nvmlDeviceGetUUID(handle)] = handle
+            except pynvml.NVMLError as error:
+                log.error("GPU %s is left out until the agent starts again: NVML: %s", index, error)
         if not self.handles:
             raise NoDeviceError("NVML shows no GPU on this node. FIX: check `nvidia-smi`, or use the kind `host`.")
 

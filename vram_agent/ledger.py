@@ -102,7 +102,7 @@ class Ledger:
     # -- questions ---------------------------------------------------------------------------------------------
 
     def foreign(self, device: str) -> int:
-        """Bytes in use on the device that belong to no live lease. What a waiter holds is foreign until its turn comes."""
+        """Bytes in use on the device that belong to no live lease; a waiter's are foreign until its turn comes."""
         sample = self.samples[device]
         return max(0, sample.used - sum(sample.by_pid.get(pid, 0) for pid in self._ours(device)))
 
@@ -170,7 +170,7 @@ class Ledger:
             id=request.request_id,
             model=request.model,
             bytes=request.bytes,
-            devices=tuple(sorted(request.devices)),
+            devices=tuple(sorted(set(request.devices))),
             holder=holder,
             since=now,
             processes={holder},
@@ -267,15 +267,13 @@ class Ledger:
                     continue
                 entry.state = LeaseState.ORPHANED
                 entry.since = now
-            gone = entry.departed | {process.pid for process in before - entry.processes}
-            readable = all(d in self.samples and self.samples[d].error is None for d in entry.devices)
-            if not readable:
-                entry.departed = gone  # such a sample says nothing, so nothing is released on it
-                continue
-            shown = [self.samples[device].by_pid for device in entry.devices]
-            entry.departed = {pid for pid in gone if any(by_pid.get(pid, 0) for by_pid in shown)}
+            readings = {d: s.by_pid for d in entry.devices if (s := self.samples.get(d)) and s.error is None}
+            entry.departed |= {process.pid for process in before - entry.processes}
             pids = entry.departed | {process.pid for process in entry.processes}
-            entry.used = {d: sum(self.samples[d].by_pid.get(pid, 0) for pid in pids) for d in entry.devices}
+            entry.used |= {d: sum(by_pid.get(pid, 0) for pid in pids) for d, by_pid in readings.items()}
+            if len(readings) < len(entry.devices):
+                continue  # a sample with an error says nothing, so nothing is released on it
+            entry.departed = {pid for pid in entry.departed if any(by_pid.get(pid, 0) for by_pid in readings.values())}
             if not entry.processes and not entry.departed:
                 del self.entries[entry.id]
                 ended.append(entry)

@@ -24,7 +24,7 @@ def find(pid: int) -> Process | None:
 def name(pid: int, root: Path = PROC) -> str:
     """The command name, or `?`."""
     try:
-        return (root / str(pid) / "comm").read_text().strip()
+        return (root / str(pid) / "comm").read_text(errors="replace").strip()
     except OSError:
         return "?"
 
@@ -45,10 +45,11 @@ def kib_fields(path: Path) -> dict[str, int]:
         OSError: the file can't be read.
     """
     fields = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():  # a process names itself, with any bytes
         key, _, value = line.partition(":")
-        if value.endswith(" kB"):
-            fields[key] = int(value[:-3]) * KIB
+        number, _, unit = value.strip().partition(" ")
+        if unit == "kB" and number.isdecimal():
+            fields[key] = int(number) * KIB
     return fields
 
 
@@ -78,7 +79,7 @@ def with_descendants(roots: set[Process], root: Path = PROC) -> set[Process]:
 def _stat(folder: Path) -> tuple[int, int] | None:
     """(parent's PID, start time) of a live process. Fields after the name, which may hold spaces: proc_pid_stat(5)."""
     try:
-        after_name = (folder / "stat").read_text().rpartition(")")[2].split()
+        after_name = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     state, parent, start = after_name[0], int(after_name[1]), int(after_name[19])

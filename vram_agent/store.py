@@ -39,5 +39,5 @@ def load(path: Path) -> list[Entry]:
         if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
             raise ValueError("its checksum is wrong")
         return ENTRIES.validate_json(body)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptError(f"{path}: {error}") from error

@@ -1,7 +1,5 @@
 """The ledger against a short model of the truth: requests, starts, exits and memory in any order."""
 
-import contextlib
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -32,14 +30,16 @@ class LedgerMachine(RuleBasedStateMachine):
         holder = self.world.spawn()
         lease_id = f"lease-{holder.pid}"
         self.family[holder.pid] = lease_id
-        with contextlib.suppress(RefusedError):
-            self.world.ask(lease_id, size, *devices, holder=holder)
+        try:
+            self.world.request(lease_id, size, *devices, holder=holder)
+        except RefusedError:
+            self.world.kill(holder)
         self.settle()
 
-    @precondition(lambda self: self.ledger.entries)
-    @rule(data=st.data())
-    def activate(self, data: st.DataObject) -> None:
-        self.ledger.activate(data.draw(st.sampled_from(sorted(self.ledger.entries))), self.world.now)
+    @rule()
+    def engines_have_started(self) -> None:
+        for lease_id in self.ledger.entries:
+            self.ledger.activate(lease_id, self.world.now)
         self.settle()
 
     @precondition(lambda self: self.ledger.entries)
@@ -65,23 +65,32 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), device=device_names, size=sizes)
     def allocate(self, data: st.DataObject, device: str, size: int) -> None:
         self.hold(device, data.draw(st.sampled_from(list(self.world.live))).pid, size)
+        self.observe()
 
     @rule(device=device_names, size=sizes)
     def foreign_changes(self, device: str, size: int) -> None:
         self.hold(device, OUTSIDER, size)
+        self.observe()
 
     @rule(device=device_names)
     def driver_frees_the_bytes_of_the_dead(self, device: str) -> None:
         alive = {process.pid for process in self.world.live} | {OUTSIDER}
         self.world.held[device] = {pid: size for pid, size in self.world.held[device].items() if pid in alive}
 
+    @precondition(lambda self: not self.world.failing)
     @rule(device=device_names)
-    def break_or_mend(self, device: str) -> None:
-        self.world.failing ^= {device}
+    def a_device_fails(self, device: str) -> None:
+        self.world.failing.add(device)
+
+    @rule()
+    def devices_recover(self) -> None:
+        self.world.failing.clear()
 
     @rule()
     def sampling_stalls(self) -> None:
         self.world.now += STALE_AFTER + 1
+        self.settle()
+        self.observe()
 
     @rule()
     def observe(self) -> None:
@@ -156,4 +165,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=3000, stateful_step_count=40, deadline=None)
+TestLedger.settings = settings(max_examples=200, stateful_step_count=80, deadline=None)

@@ -1,4 +1,4 @@
-"""A ledger on imaginary devices with imaginary processes: what the tests of the ledger drive. Sizes are single bytes."""
+"""A ledger on imaginary devices with imaginary processes: what tests of the ledger drive. Sizes are single bytes."""
 
 from vram_agent.api import LeaseRequest, LeaseState
 from vram_agent.ledger import DeviceInfo, Entry, Ledger, Process, Sample
@@ -50,10 +50,14 @@ class World:
         self.ledger.promote(self.now)
         return {lease_id: refusal.error for lease_id, refusal in self.ledger.hopeless(self.now).items()}
 
-    def ask(self, lease_id: str, size: int, *devices: str, holder: Process | None = None) -> Entry:
-        """A request of a new process, or of `holder`; the entry is STARTING when it could be granted at once."""
+    def request(self, lease_id: str, size: int, *devices: str, holder: Process | None = None) -> Entry:
+        """A request of a new process, or of `holder`."""
         request = LeaseRequest(request_id=lease_id, model=lease_id, bytes=size, devices=devices)
-        entry = self.ledger.request(request, holder or self.spawn(), self.now)
+        return self.ledger.request(request, holder or self.spawn(), self.now)
+
+    def ask(self, lease_id: str, size: int, *devices: str, holder: Process | None = None) -> Entry:
+        """A request that is STARTING when it could be granted at once."""
+        entry = self.request(lease_id, size, *devices, holder=holder)
         self.settle()
         return entry
 

@@ -1,0 +1,216 @@
+"""The agent inside the test: its rounds are made by hand, so what needs minutes or a rare moment needs neither."""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.unit.vram_agent.helpers import DEADLINE, Holder, eventually
+from vram_agent import processes
+from vram_agent.agent import Agent, NotHolderError
+from vram_agent.api import MIB, LeaseRequest, LeaseState
+from vram_agent.devices import HostSource
+from vram_agent.ledger import DeviceInfo, RefusedError, Sample
+from vram_agent.settings import Settings
+
+GRACE = 3600.0
+
+
+class OneGpu:
+    """A source of one GPU with 100 bytes."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.error: str | None = None
+
+    def devices(self) -> list[DeviceInfo]:
+        return [DeviceInfo(id="gpu0", kind="nvml", name="GPU")]
+
+    def sample(self, pids: Collection[int], now: float) -> Mapping[str, Sample]:
+        return {"gpu0": Sample(total=100, reserved=0, used=self.used, by_pid={}, taken=now, error=self.error)}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        socket=tmp_path / "agent.sock",
+        host="127.0.0.1",
+        port=0,
+        kind="host",
+        node="test-node",
+        headroom=0,
+        safety=0,
+        period=GRACE,
+        orphan_grace=GRACE,
+    )
+
+
+@pytest.fixture
+def gpu() -> OneGpu:
+    return OneGpu()
+
+
+@pytest.fixture
+async def agent(settings: Settings, gpu: OneGpu) -> Agent:
+    """An agent of that GPU that has sampled once."""
+    agent = Agent(settings, gpu)
+    await agent.tick()
+    return agent
+
+
+def request(lease_id: str, size: int, device: str = "gpu0") -> LeaseRequest:
+    return LeaseRequest(request_id=lease_id, model=lease_id, bytes=size, devices=(device,))
+
+
+async def queued(agent: Agent, lease_id: str, size: int, pid: int) -> asyncio.Task[object]:
+    """An acquire that waits for its turn."""
+    task: asyncio.Task[object] = asyncio.create_task(agent.acquire(request(lease_id, size), pid))
+    await until(lambda: lease_id in agent.ledger.entries)
+    return task
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Let the event loop run until `look` is true."""
+    async with asyncio.timeout(DEADLINE):
+        while not look():  # noqa: ASYNC110 (what is looked at has no event of its own)
+            await asyncio.sleep(0.005)
+
+
+class TestOrphans:
+    @pytest.fixture
+    async def host_agent(self, settings: Settings) -> Agent:
+        agent = Agent(settings, HostSource())
+        await agent.tick()
+        return agent
+
+    async def orphan(self, agent: Agent, holder: Holder, *, stubborn: bool) -> int:
+        """A child with memory whose parent, the holder of the lease `r1`, was killed."""
+        await agent.acquire(request("r1", MIB, "host"), holder.pid)
+        (child,) = holder.fork(32 * MIB, stubborn=stubborn)
+        await agent.tick()
+        holder.kill()
+        await agent.tick()
+        return child
+
+    async def grow_older(self, agent: Agent, seconds: float) -> None:
+        agent.ledger.entries["r1"].since -= seconds
+        await agent.tick()
+
+    async def test_are_left_alone_during_the_grace_time(self, host_agent: Agent, holder: Holder) -> None:
+        child = await self.orphan(host_agent, holder, stubborn=False)
+        await self.grow_older(host_agent, GRACE / 2)
+        (lease,) = host_agent.state().leases
+        assert (lease.state, lease.pids) == (LeaseState.ORPHANED, (child,))
+        assert lease.used["host"] >= 32 * MIB
+        assert host_agent.orphans_ended_total == 0
+
+    async def test_are_asked_to_end_and_then_the_lease_ends(self, host_agent: Agent, holder: Holder) -> None:
+        child = await self.orphan(host_agent, holder, stubborn=False)
+        await self.grow_older(host_agent, GRACE)
+        eventually(lambda: processes.find(child) is None, "the child ends")
+        await host_agent.tick()
+        assert host_agent.state().leases == ()
+        assert host_agent.orphans_ended_total == 1
+
+    async def test_are_killed_when_they_do_not_end(self, host_agent: Agent, holder: Holder) -> None:
+        child = await self.orphan(host_agent, holder, stubborn=True)
+        await self.grow_older(host_agent, GRACE)
+        assert holder.answer() == "asked to end"
+        await self.grow_older(host_agent, GRACE / 2)
+        assert processes.find(child) is not None
+        await self.grow_older(host_agent, GRACE / 2)
+        eventually(lambda: processes.find(child) is None, "the child is killed")
+        await host_agent.tick()
+        assert host_agent.state().leases == ()
+        assert host_agent.orphans_ended_total == 1, "it was counted when it was asked"
+        assert holder.rest() == b"", "it was asked once"
+
+    async def test_of_a_holder_that_lives_are_none(self, host_agent: Agent, holder: Holder) -> None:
+        await host_agent.acquire(request("r1", MIB, "host"), holder.pid)
+        (child,) = holder.fork()
+        await host_agent.drain("r1", holder.pid)
+        await self.grow_older(host_agent, 10 * GRACE)
+        assert processes.find(child) is not None
+        assert host_agent.state().leases[0].state is LeaseState.DRAINING
+
+
+class TestWaiting:
+    async def test_ends_with_a_refusal_when_it_has_become_hopeless(self, agent: Agent, gpu: OneGpu) -> None:
+        await agent.acquire(request("first", 40), os.getpid())
+        waiter = await queued(agent, "second", 40, os.getpid())
+        gpu.used = 50
+        await agent.activate("first", os.getpid())
+        with pytest.raises(RefusedError) as caught:
+            await waiter
+        assert (caught.value.refusal.asked, caught.value.refusal.free) == (40, 10)
+        assert agent.refused_total == 1
+
+    async def test_ends_with_a_refusal_when_the_device_fails(self, agent: Agent, gpu: OneGpu) -> None:
+        await agent.acquire(request("first", 40), os.getpid())
+        waiter = await queued(agent, "second", 40, os.getpid())
+        gpu.error = "GPU is lost"
+        await agent.tick()
+        with pytest.raises(RefusedError, match="GPU is lost"):
+            await waiter
+
+    async def test_ends_when_the_waiting_process_dies(self, agent: Agent, holder: Holder) -> None:
+        await agent.acquire(request("first", 40), os.getpid())
+        waiter = await queued(agent, "second", 40, holder.pid)
+        holder.kill()
+        with pytest.raises(NotHolderError, match=f"process {holder.pid} died while it waited"):
+            await asyncio.wait_for(waiter, DEADLINE)
+
+    async def test_that_is_cancelled_leaves_the_queue(self, agent: Agent) -> None:
+        await agent.acquire(request("first", 40), os.getpid())
+        waiter = await queued(agent, "second", 40, os.getpid())
+        waiter.cancel()
+        await asyncio.wait({waiter})
+        assert list(agent.ledger.entries) == ["first"]
+
+    async def test_a_refusal_that_nobody_heard_does_not_hit_a_later_request(self, agent: Agent, gpu: OneGpu) -> None:
+        """The connection breaks in the moment of the refusal; the holder asks again with the same id."""
+        await agent.acquire(request("first", 40), os.getpid())
+        waiter = await queued(agent, "second", 40, os.getpid())
+        gpu.error = "GPU is lost"
+        await agent.tick()
+        waiter.cancel()
+        await asyncio.wait({waiter})
+        gpu.error = None
+        await agent.tick()
+        await agent.activate("first", os.getpid())
+        assert (await agent.acquire(request("second", 40), os.getpid())).state is LeaseState.STARTING
+
+    async def test_a_dead_process_gets_nothing(self, agent: Agent, holder: Holder) -> None:
+        holder.kill()
+        with pytest.raises(NotHolderError, match=f"process {holder.pid} is gone"):
+            await agent.acquire(request("r1", 40), holder.pid)
+        assert agent.state().leases == ()
+
+
+class TestRounds:
+    async def test_the_death_of_a_holder_is_seen_without_a_round(self, agent: Agent, holder: Holder) -> None:
+        await agent.acquire(request("r1", 40), holder.pid)
+        holder.kill()
+        await until(lambda: not agent.ledger.entries)
+
+    async def test_also_of_a_holder_from_before_the_restart(
+        self, agent: Agent, settings: Settings, gpu: OneGpu, holder: Holder
+    ) -> None:
+        await agent.acquire(request("r1", 40), holder.pid)
+        restarted = Agent(settings, gpu)
+        restarted.restore()
+        await restarted.tick()
+        assert [lease.id for lease in restarted.state().leases] == ["r1"]
+        holder.kill()
+        await until(lambda: not restarted.ledger.entries)
+
+    async def test_a_lease_on_a_device_that_is_gone_is_dropped(
+        self, agent: Agent, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await agent.acquire(request("r1", 40), os.getpid())
+        restarted = Agent(settings, HostSource())
+        restarted.restore()
+        assert restarted.ledger.entries == {}
+        assert "lease r1 of r1 names a device that is gone" in caplog.text

@@ -1,0 +1,94 @@
+"""What /proc says of real processes, strange names included."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.vram_agent.helpers import Holder
+from vram_agent import processes
+from vram_agent.api import MIB
+from vram_agent.ledger import Process
+
+STRANGE_NAMES = ["a b", "x) S 1 (", ") Z", "(((", "1 kB", "x kB", "a\nb", "\xc2\xb2 kB", "\xff\xfe", "caf\xe9"]
+
+
+def live(pid: int) -> Process:
+    process = processes.find(pid)
+    assert process is not None
+    return process
+
+
+def test_start_time_tells_this_process_from_a_later_one(holder: Holder) -> None:
+    mine = processes.start_time(os.getpid())
+    theirs = processes.start_time(holder.pid)
+    assert mine is not None
+    assert theirs is not None
+    assert 0 < mine < theirs
+
+
+def test_a_process_that_is_gone_is_none(holder: Holder) -> None:
+    holder.kill()
+    assert processes.start_time(holder.pid) is None
+    assert processes.find(holder.pid) is None
+    assert processes.resident(holder.pid) is None
+    assert processes.name(holder.pid) == "?"
+
+
+def test_a_zombie_does_not_count(holder: Holder) -> None:
+    zombie = holder.do("leave_a_zombie")
+    assert Path(f"/proc/{zombie}").exists()
+    assert processes.find(zombie) is None
+    assert processes.with_descendants({live(holder.pid)}) == {live(holder.pid)}
+
+
+def test_descendants_are_found_with_the_grandchild(holder: Holder) -> None:
+    child, grandchild = holder.fork(generations=2)
+    family = {live(holder.pid), live(child), live(grandchild)}
+    assert processes.with_descendants({live(holder.pid)}) == family
+
+
+def test_an_orphan_is_found_from_the_former_set(holder: Holder) -> None:
+    child, grandchild = holder.fork(generations=2)
+    family = processes.with_descendants({live(holder.pid)})
+    holder.kill()
+    assert processes.with_descendants(family) == {live(child), live(grandchild)}
+
+
+def test_a_reused_pid_is_nobody(holder: Holder) -> None:
+    holder.fork()
+    former = Process(holder.pid, live(holder.pid).start - 1)
+    assert processes.with_descendants({former}) == set()
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES)
+def test_a_strange_name_hides_nothing(new_holder: Callable[[], Holder], name: str) -> None:
+    plain, strange = new_holder(), new_holder()
+    strange.do("rename", name)
+    assert Path(f"/proc/{strange.pid}/comm").read_bytes() == name.encode("latin-1") + b"\n"
+    (child,) = strange.fork()
+    start = processes.start_time(strange.pid)
+    assert start is not None
+    assert start >= live(plain.pid).start
+    assert processes.with_descendants({live(strange.pid)}) == {live(strange.pid), live(child)}
+    assert (processes.resident(strange.pid) or 0) > MIB
+    assert processes.name(strange.pid) == name.encode("latin-1").decode(errors="replace")
+
+
+def test_resident_is_close_to_what_is_allocated(holder: Holder) -> None:
+    holder.do("hold", 1)  # its start is over
+    before = processes.resident(holder.pid)
+    holder.do("hold", 64 * MIB)
+    after = processes.resident(holder.pid)
+    assert before is not None
+    assert after is not None
+    assert 64 * MIB <= after - before < 66 * MIB
+
+
+def test_files_that_a_process_maps_are_not_resident(holder: Holder) -> None:
+    """Python's own code is mapped: VmRSS counts it, and the kernel could drop it at any time."""
+    holder.do("hold", 1)
+    resident = processes.resident(holder.pid)
+    assert resident is not None
+    assert resident < processes.kib_fields(Path(f"/proc/{holder.pid}/status"))["VmRSS"]
