@@ -1,11 +1,14 @@
 """The `hive` command."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -50,9 +53,8 @@ def up(
         if ask:
             model, _, question = ask.partition(": ")
             _stream(hive, model, question)
-        out.print(
-            views.addresses(found, hive.run.serve_url), views.vram(hive.state()), _next(found, hive.run.serve_url)
-        )
+        out.print(views.addresses(found, hive.run.serve_url), views.vram(hive.state()))
+        _say_next(found, hive.run.serve_url)
     except HiveError as error:
         _fail(error)
 
@@ -127,16 +129,20 @@ def _stream(hive: driver.LocalHive, model: str, question: str, max_tokens: int |
     out.print()
 
 
-def _next(found: list[Application], serve_url: str) -> Group:
+def _say_next(found: list[Application], serve_url: str) -> None:
+    """Three commands to try."""
     if not found:
-        return Group(Text("No models yet: add entries to `models` in the values file, and run this again."))
+        out.print("No models yet: add entries to `models` in the values file, and run this again.")
+        return
     name = found[0].name
     curl = (
         f"curl {serve_url}/models/{name}/v1/chat/completions -H 'Content-Type: application/json' "
         f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
     )
-    lines = [f"hive chat {name} 'What is the capital of Italy?'", "hive status", curl]
-    return Group(Text("Next", style="bold"), *(Text(f"  {line}", overflow="fold") for line in lines))
+    command = "hive" if shutil.which("hive") else os.path.relpath(sys.argv[0])
+    out.print("[bold]Next[/bold]")
+    for line in (f"{command} chat {name} 'What is the capital of Italy?'", f"{command} status", curl):
+        out.print(Text(f"  {line}"), soft_wrap=True)  # to copy
 
 
 def _fail(error: HiveError) -> NoReturn:

@@ -11,6 +11,7 @@ from hive.errors import HiveError
 
 Json = dict[str, Any]
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+SLOW = re.compile(r"taken more than \d+s to initialize")  # an engine loads for longer than Serve thinks usual
 
 
 class Replica(BaseModel):
@@ -111,7 +112,7 @@ def applications(details: Json) -> list[Application]:
             Application(
                 name=name,
                 status=app["status"],
-                reason=reason(max(messages, key=len, default="")),
+                reason=reason(max((text for text in messages if not SLOW.search(text)), key=len, default="")),
                 wanted=sum(deployment["target_num_replicas"] for deployment in deployments),
                 replicas=[
                     Replica(id=r["replica_id"], state=r["state"], node=r.get("node_ip") or "", pid=r.get("pid"))

@@ -31,19 +31,23 @@ def applications(found: Sequence[Application], state: State) -> Table:
     """Models and replicas, with the device and PID of each."""
     leases = {pid: lease for lease in state.leases for pid in lease.pids}
     table = Table(title="Models", title_justify="left")
-    for column in ("model", "state", "replica", "node", "device", "pid"):
+    for column in ("model", "state", "replica", "lease", "node", "device", "pid"):
         table.add_column(column)
     for app in found:
         status = Text(app.status, style=COLOURS.get(app.status, ""))
         listed = {replica.pid for replica in app.replicas}
-        rows = [(f"{r.id} {r.state}", r.node, leases.get(r.pid or 0), r.pid) for r in app.replicas]
-        # Serve lists no replica while it builds a new version, or after that failed; the one before goes on serving.
         others = [lease for lease in state.leases if lease.model == app.name and lease.pid not in listed]
-        rows += [(f"not listed, lease {lease.state}", state.node, lease, lease.pid) for lease in others]
-        for number, (replica, node, lease, pid) in enumerate(rows or [("-", "-", None, None)]):
-            device = ", ".join(lease.devices) if lease else "-"
+        rows = []
+        for replica in app.replicas:
+            # Serve tells the PID of a replica only when it runs.
+            lease = leases.get(replica.pid) if replica.pid else others.pop(0) if others else None
+            rows.append((f"{replica.id} {replica.state}", replica.node, lease))
+        # Serve lists no replica while it builds a new version, or after that failed; the one before goes on serving.
+        rows += [("not listed", state.node, lease) for lease in others]
+        for number, (name, node, lease) in enumerate(rows or [("-", "-", None)]):
             first = (app.name, status) if number == 0 else ("", "")
-            table.add_row(*first, replica, node, device, str(pid or "-"))
+            held = (lease.state, node, ", ".join(lease.devices), str(lease.pid)) if lease else ("-", node, "-", "-")
+            table.add_row(*first, name, *held)
         if app.reason and app.status != "RUNNING":
             table.add_row("", Text(app.reason.splitlines()[-1], style="dim", overflow="fold"))
     return table

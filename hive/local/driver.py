@@ -148,6 +148,7 @@ def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application]
 def stop(where: Folders, report: Report) -> None:
     """End the Hive of these folders: replicas first, so that leases are given back, then Ray, then the agent."""
     run = load(where)
+    started = run.processes if run else []
     if run is not None:
         alive = [process for started in reversed(run.processes) if (process := started.process())]
         if len(alive) == len(run.processes):
@@ -156,7 +157,7 @@ def stop(where: Folders, report: Report) -> None:
         report("Stopping Ray and the VRAM agent")
         for process in alive:  # workers, then the head, then the agent
             processes.end([process], END_SECONDS)
-    processes.end(processes.strays(where), END_SECONDS)
+    processes.end(processes.strays(where, started), END_SECONDS)
     where.run_file.unlink(missing_ok=True)
     shutil.rmtree(where.runtime, ignore_errors=True)
 
@@ -257,8 +258,8 @@ def _environment(container: Container, where: Folders) -> dict[str, str]:
         "HIVE_MODELS_DIR": str(where.models),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(where.token),
-        # Messages of the replicas stand in their own logs; a second copy on a terminal helps nobody.
-        "RAY_LOG_TO_DRIVER": "0",
+        # `stop` has drained the replicas before Ray is asked to end.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
     if "HIVE_AGENT_HOST" in container.env:
         here["HIVE_AGENT_HOST"] = LOOPBACK

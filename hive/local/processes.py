@@ -12,7 +12,7 @@ import psutil
 from hive.errors import HiveError
 from hive.local.run import Folders, Started
 
-MARK = "HIVE_RUN"  # in the environment of everything that a local Hive starts, so that nothing of it can be lost
+MARK = "HIVE_RUN"  # in the environment of everything that a local Hive starts
 
 
 def start(name: str, command: list[str], env: Mapping[str, str], where: Folders) -> Started:
@@ -59,14 +59,20 @@ def end(processes: Iterable[psutil.Process], seconds: float) -> None:
     psutil.wait_procs(alive, timeout=seconds)
 
 
-def strays(where: Folders) -> list[psutil.Process]:
-    """Every live process that carries this Hive's mark."""
+def strays(where: Folders, started: Iterable[Started] = ()) -> list[psutil.Process]:
+    """Every live process of this Hive: in the session of one that it started, or with its mark in the environment.
+
+    Neither is enough: a program may leave its session, and one that sets its own title (Ray does) overwrites the mark.
+    """
+    sessions = {one.pid for one in started}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(where.state):
+            marked = process.environ().get(MARK) == str(where.state)
+            ours = marked or os.getsid(process.pid) in sessions
+            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        except (ProcessLookupError, PermissionError, psutil.Error):
             continue
     return found
 

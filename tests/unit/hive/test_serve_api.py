@@ -73,5 +73,11 @@ def test_a_failure_carries_the_deployments_reason() -> None:
     assert app.reason.startswith("m asked for 9 GiB")
 
 
+def test_a_slow_start_is_no_reason() -> None:
+    slow = "Deployment 'Model' in application 'm' has 1 replicas that have taken more than 30s to initialize."
+    (app,) = applications(details(status="DEPLOYING", deployment={"message": slow}))
+    assert app.reason == ""
+
+
 def test_the_deployed_config_has_the_shape_of_a_rendered_one() -> None:
     assert deployed_config(details()) == {"applications": [{"name": "m"}]}
