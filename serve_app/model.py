@@ -6,6 +6,7 @@
 import asyncio
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,15 @@ def pin(devices: tuple[str, ...], device: Device, budget: int) -> dict[str, str]
 
     torch refuses what passes the fraction before it calls the driver; the CUDA context is outside torch's count.
     """
+    # Where dynamo is on, vLLM needs a compiler at the first request, with enforce_eager too.
     if device.kind == "host":
-        # There may be no compiler here, and vLLM would need one at the first request even with enforce_eager.
         return {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "CUDA_VISIBLE_DEVICES": ""}
     fraction = (budget - sizing.CUDA_CONTEXT_BYTES) / device.total
+    compiles = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
     return {
         "CUDA_VISIBLE_DEVICES": ",".join(devices),
         "PYTORCH_CUDA_ALLOC_CONF": f"per_process_memory_fraction:{fraction:.6f}",
+        "TORCHDYNAMO_DISABLE": "0" if compiles else "1",
     }
 
 

@@ -1,5 +1,6 @@
 """The parts of a replica that need no engine: what it asks for, pins, caps and finds."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_pinning_names_the_gpus_and_caps_torch() -> None:
     assert env["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
     fraction = float(env["PYTORCH_CUDA_ALLOC_CONF"].removeprefix("per_process_memory_fraction:"))
     assert fraction * GPU.total <= 12 * GIB - sizing.CUDA_CONTEXT_BYTES + MIB
+    assert env["TORCHDYNAMO_DISABLE"] == ("0" if shutil.which("cc") or shutil.which("gcc") else "1")
     assert model.pin(("host",), HOST, GIB)["CUDA_VISIBLE_DEVICES"] == ""
 
 

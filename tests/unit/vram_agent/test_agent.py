@@ -143,7 +143,7 @@ class TestWaiting:
         gpu.used = 50
         await agent.activate("first", os.getpid())
         with pytest.raises(RefusedError) as caught:
-            await waiter
+            await asyncio.wait_for(waiter, DEADLINE)
         assert (caught.value.refusal.asked, caught.value.refusal.free) == (40, 10)
         assert agent.refused_total == 1
 
@@ -153,7 +153,7 @@ class TestWaiting:
         gpu.error = "GPU is lost"
         await agent.tick()
         with pytest.raises(RefusedError, match="GPU is lost"):
-            await waiter
+            await asyncio.wait_for(waiter, DEADLINE)
 
     async def test_ends_when_the_waiting_process_dies(self, agent: Agent, holder: Holder) -> None:
         await agent.acquire(request("first", 40), os.getpid())
