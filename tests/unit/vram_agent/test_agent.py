@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,19 @@ class TestWaiting:
 
 
 class TestRounds:
+    async def test_go_on_after_one_that_failed(self, settings: Settings, gpu: OneGpu, tmp_path: Path) -> None:
+        """Here the ledger's file can't be written for a while."""
+        obstacle = tmp_path / "leases.new"
+        obstacle.mkdir()
+        agent = Agent(replace(settings, period=0.01), gpu)
+        sampling = asyncio.create_task(agent.run())
+        await until(lambda: agent.ledger.samples)
+        obstacle.rmdir()
+        await until(settings.ledger_file.exists)
+        sampling.cancel()
+        await asyncio.wait({sampling})
+        assert sampling.cancelled()
+
     async def test_the_death_of_a_holder_is_seen_without_a_round(self, agent: Agent, holder: Holder) -> None:
         await agent.acquire(request("r1", 40), holder.pid)
         holder.kill()
