@@ -56,7 +56,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         asyncio.run(serve(from_environment()))
-    except (NoDeviceError, OSError) as error:
+    except (NoDeviceError, OSError, OverflowError) as error:  # the last: no such port
         sys.exit(f"ERROR: {error}")
 
 

@@ -45,6 +45,7 @@ class Agent:
         self.orphans_ended_total = 0
         self._orphans_signalled: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # keeps references, so that tasks are not collected
+        self._watched: set[Process] = set()
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -190,15 +191,20 @@ class Agent:
             raise NotHolderError(f"lease {lease_id} belongs to process {holder.pid}, not to {pid}")
 
     def _watch(self, holder: Process) -> None:
-        """Look again the moment the holder dies, not at the next sample."""
-        if processes.find(holder.pid) != holder:
+        """Look again the moment the holder dies, not at the next sample. Once for each holder."""
+        if holder in self._watched or processes.find(holder.pid) != holder:
             return
-        fd = os.pidfd_open(holder.pid)
+        try:
+            fd = os.pidfd_open(holder.pid)
+        except ProcessLookupError:
+            return
         loop = asyncio.get_running_loop()
+        self._watched.add(holder)
 
         def died() -> None:
             loop.remove_reader(fd)
             os.close(fd)
+            self._watched.discard(holder)
             log.info("process %s, holder of a lease, ended", holder.pid)
             task = loop.create_task(self.tick())
             self._tasks.add(task)
