@@ -40,18 +40,22 @@ class Status(BaseModel):
 @app.command()
 def up(
     values: Values,
-    ask: Annotated[str | None, typer.Option(help="Ask this of a model: MODEL: QUESTION.")] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="MODEL: QUESTION. Asked when all serve, if there is that model.")
+    ] = None,
 ) -> None:
     """Make the values file so on this machine: start Hive, or change what runs. Asked again, it changes nothing."""
     where = folders()
+    model, colon, question = (ask or "").partition(": ")
     try:
+        if ask and not colon:
+            raise HiveError(f"--ask {ask!r} names no model", "write --ask 'MODEL: QUESTION'")
         rendered = driver.prepare(values, where)
         hive = driver.start(rendered, values, where, lambda line: out.print(f"[dim]{line}[/dim]"))
         out.print(views.changes(driver.apply(hive, rendered)))
         _wait(hive, rendered)
         found = hive.applications()
-        if ask:
-            model, _, question = ask.partition(": ")
+        if ask and model in {application.name for application in found}:
             _stream(hive, model, question)
         out.print(views.addresses(found, hive.run.serve_url), views.vram(hive.state()))
         _say_next(found, hive.run.serve_url)

@@ -99,22 +99,40 @@ def render(values_file: Path) -> Rendered:
 
 
 def read_values(values_file: Path) -> Json:
-    """The file's content.
+    """The file's content, as Helm reads it. A key that stands twice is refused, where Helm would drop the first.
 
     Raises:
         HiveError: it is not there, or no YAML map.
     """
     try:
-        values = yaml.safe_load(values_file.read_text())
+        text = values_file.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise HiveError(
             f"{values_file}: {error.strerror}", "name a values file: hive up -f values/local.yaml"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HiveError(f"{values_file} is no valid YAML: {error}", "mend the line that the message names") from error
-    if not isinstance(values, dict):
+    if not isinstance(node, yaml.MappingNode):
         raise HiveError(f"{values_file} holds no map", "start it with `models:`")
-    return values
+    if twice := list(_twice(node)):
+        raise HiveErrors([HiveError(f"{values_file}, {where}", "keep one of them") for where in twice])
+    return helm_python.values_from_yaml(text)
+
+
+def _twice(node: yaml.Node, path: str = "") -> Iterator[str]:
+    """Keys that stand twice in one map."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = f"{path}.{key.value}".lstrip(".")
+            if key.value in seen:
+                yield f"line {key.start_mark.line + 1}: {name} stands here a second time"
+            seen.add(key.value)
+            yield from _twice(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _twice(item, path)
 
 
 def schema_errors(text: str, schema: Json) -> HiveErrors:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from hive.errors import HiveError
 
 Json = dict[str, Any]
-FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+RAISED = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception)\w*: ", re.MULTILINE)
 SLOW = re.compile(r"taken more than \d+s to initialize")  # an engine loads for longer than Serve thinks usual
 
 
@@ -40,7 +40,8 @@ class Application(BaseModel):
 
     @property
     def failed(self) -> bool:
-        return self.status in FAILED
+        """Serve has given up. (UNHEALTHY is a replica that died and is being replaced.)"""
+        return self.status == "DEPLOY_FAILED"
 
 
 class ServeApi:
@@ -131,9 +132,9 @@ def deployed_config(details: Json) -> Json:
 
 
 def reason(message: str) -> str:
-    """The sentence that matters in a message of Serve's, which may be a Python traceback: its last exception's text."""
-    raised = re.findall(
-        r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Refused)\w*: .*(?:\n(?!\s|The above|During|Traceback).+)*", message, re.M
-    )
-    text = raised[-1].partition(": ")[2] if raised else message
-    return text.strip()
+    """What matters in a message of Serve's, which may be a Python traceback: the text of its last exception."""
+    raised = list(RAISED.finditer(message))
+    if not raised:
+        return message.strip()
+    lines = message[raised[-1].end() :].split("\n\n", maxsplit=1)[0].splitlines()
+    return "\n".join(line for line in lines if not line.startswith('  File "')).strip()

@@ -64,7 +64,7 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         folder = locate(args.source, settings.models_dir)
         self._agent = AgentClient(settings.agent_socket)
         device = next(d for d in (await self._agent.state()).devices if d.id == settings.devices[0])
-        division = divide(args, folder, device)
+        division = sizing.divide(folder, device.kind, args.vram_mib * MIB, args.tensor_parallel)
         self._lease: Lease = await self._agent.acquire(args.name, args.vram_mib * MIB, settings.devices)
         os.environ.update(pin(settings.devices, device, args.vram_mib * MIB))
         log.info("%s: %s of %s: %s", args.name, human(args.vram_mib * MIB), ",".join(settings.devices), division)
@@ -122,16 +122,6 @@ def locate(source: str, models_dir: Path) -> Path:
             "FIX: put the model there, or name one from the hub as owner/name"
         )
     return folder
-
-
-def divide(args: ModelArgs, folder: Path, device: Device) -> sizing.Split:
-    """The budget's division on this kind of device.
-
-    Raises:
-        BudgetError: it does not fit.
-    """
-    overhead = sizing.host_overhead(folder) if device.kind == "host" else sizing.CUDA_OVERHEAD_BYTES
-    return sizing.split(args.vram_mib * MIB, sizing.weight_bytes(folder), overhead, args.tensor_parallel)
 
 
 def pin(devices: tuple[str, ...], device: Device, budget: int) -> dict[str, str]:

@@ -67,6 +67,20 @@ def host_overhead(folder: Path) -> int:
     return HOST_PROCESSES * HOST_PROCESS_BYTES + HOST_TOKENIZER_FACTOR * size
 
 
+def divide(folder: Path, device_kind: str, budget: int, tensor_parallel: int) -> Split:
+    """The division of a budget (bytes of each device) for the checkpoint in this folder.
+
+    Args:
+        device_kind: `host` or `nvml`.
+
+    Raises:
+        BudgetError: it does not fit.
+        FileNotFoundError, ValueError: see `weight_bytes`.
+    """
+    overhead = host_overhead(folder) if device_kind == "host" else CUDA_OVERHEAD_BYTES
+    return split(budget, weight_bytes(folder), overhead, tensor_parallel)
+
+
 def split(budget: int, weights: int, overhead: int, tensor_parallel: int = 1) -> Split:
     """Divide a budget (bytes of each device).
 

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from hive.local import processes
 from hive.local.run import Folders, Run, load
 from hive.rendering import ROOT, Container, Rendered
 from hive.serve_api import Application, ServeApi
-from vram_agent.api import Device, State
+from serve_app import sizing
+from vram_agent.api import MIB, Device, State
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 DRAIN_SECONDS = 90
 END_SECONDS = 20
+RECOVERY_SECONDS = 300  # for Serve to replace a replica that died
 OBJECT_STORE_BYTES = 100_000_000  # replicas pass no large objects
 
 Report = Callable[[str], None]
@@ -114,7 +116,7 @@ def apply(hive: LocalHive, rendered: Rendered) -> list[Change]:
     Raises:
         HiveError: the models do not fit; nothing was changed.
     """
-    check_fit(rendered, hive.state().devices)
+    check_fit(rendered, hive.state().devices, hive.where)
     details = hive.serve.details()
     changes = compare(serve_api.deployed_config(details), rendered.serve_config)
     settled = all(application.ready for application in serve_api.applications(details))
@@ -133,10 +135,14 @@ def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application]
         HiveError: a model can't be served; the others go on. Or a part of Hive died.
     """
     names = {app["name"] for app in rendered.serve_config["applications"]}
+    sick_until = time.monotonic() + RECOVERY_SECONDS
     while True:
         found = hive.applications()
         watch(found, hive.state())
-        if failed := [app for app in found if app.failed and app.name in names]:
+        sick = [app for app in found if app.status == "UNHEALTHY"]
+        if not sick:
+            sick_until = time.monotonic() + RECOVERY_SECONDS
+        if failed := [app for app in found if app.failed] or (sick if time.monotonic() > sick_until else []):
             raise HiveErrors([_failure(app, hive) for app in failed])
         if {app.name for app in found} == names and all(app.ready for app in found):
             return
@@ -162,17 +168,19 @@ def stop(where: Folders, report: Report) -> None:
     shutil.rmtree(where.runtime, ignore_errors=True)
 
 
-def check_fit(rendered: Rendered, devices: Iterable[Device]) -> None:
+def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> None:
     """Refuse what can't be placed on these devices.
 
     Raises:
         HiveError: with the figures.
     """
     by_id = {device.id: device for device in devices}
-    workers = [[by_id[name].allocatable for name in names] for _, names in assign(rendered, list(by_id))]
+    assigned = assign(rendered, list(by_id))
+    workers = [[by_id[name].allocatable for name in names] for _, names in assigned]
     wanted = placement.wants(rendered.serve_config)
     if problem := placement.unplaceable(wanted, workers):
         raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
+    _check_budgets(rendered, {group.gpus_per_worker: by_id[names[0]].kind for group, names in assigned}, where)
     # Every worker of this host registers all its CPUs.
     if problem := placement.too_many_cpus(wanted, len(workers) * (os.cpu_count() or 1)):
         raise HiveError(problem, "lower models.*.cpu: it is what Ray counts, not a limit; or replicas")
@@ -223,7 +231,7 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         processes.wait_until(lambda: agent_api.answers(run.agent_url), run.processes[-1], where, START_SECONDS)
         devices = [device.id for device in hive.state().devices]
         workers = assign(rendered, devices)
-        check_fit(rendered, hive.state().devices)
+        check_fit(rendered, hive.state().devices, where)
 
         report("Starting Ray's head")
         head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
@@ -327,6 +335,27 @@ def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
                 )
             )
     return errors
+
+
+def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders) -> None:
+    """Refuse a budget that can't hold its model, where the model's files are here to tell."""
+    errors = []
+    for app in rendered.serve_config["applications"]:
+        args = app["args"]
+        if not args["source"].startswith(("./", "/")):
+            continue
+        try:
+            sizing.divide(
+                where.models / args["source"],
+                kinds[args["tensorParallel"]],
+                args["vramMib"] * MIB,
+                args["tensorParallel"],
+            )
+        except (sizing.BudgetError, FileNotFoundError, ValueError) as error:
+            what, _, fix = str(error).partition(". FIX: ")
+            errors.append(HiveError(f"models.{app['name']}: {what}", fix or "put the whole model there"))
+    if errors:
+        raise HiveErrors(errors)
 
 
 def _digest(rendered: Rendered) -> str:

@@ -122,6 +122,10 @@ MISTAKES = {
     "wrong unit": ({"left": tiny(vram="22G i")}, ["models.left.vram", "22Gi"]),
     "bad name": ({"Left!": tiny()}, ["Left!", "DNS label"]),
     "too large together": ({"left": tiny(vram="900Gi"), "right": tiny()}, ["left", "900.00 GiB", "lower vram"]),
+    "too small for the model": (
+        {"left": tiny(vram="1Gi"), "right": tiny()},
+        ["models.left", "KV cache", "set vram to"],
+    ),
     "no model there": ({"left": tiny(source="./nowhere")}, ["models.left.source", "nowhere", "config.json"]),
     "broken template": ({"left": tiny(chatTemplate="{% for m in messages %}")}, ["models.left.chatTemplate", "line 1"]),
 }

@@ -72,3 +72,11 @@ def test_a_file_that_is_not_there_or_no_yaml_or_no_map(tmp_path: Path) -> None:
         render(tmp_path / "none.yaml")
     assert "no valid YAML" in message(tmp_path, "models: [")
     assert "holds no map" in message(tmp_path, "- models")
+    (tmp_path / "binary.yaml").write_bytes(b"\xb9\x00")
+    with pytest.raises(HiveError, match="no valid YAML"):
+        render(tmp_path / "binary.yaml")
+
+
+def test_a_model_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = message(tmp_path, "models:\n  m: {source: ./m, vram: 2Gi}\n  m: {source: ./m, vram: 3Gi}\n")
+    assert "line 3: models.m stands here a second time" in text

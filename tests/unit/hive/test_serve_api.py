@@ -42,6 +42,14 @@ def test_the_reason_is_the_last_exceptions_text() -> None:
     assert reason(TRACEBACK) == "m asked for 9 GiB; 1 GiB can be had. FIX: lower vram"
 
 
+def test_the_details_of_the_last_exception_stay() -> None:
+    text = "RuntimeError: 1 validation error for ModelConfig\ndtype\n  Input should be 'auto' [input_value='x']\n"
+    assert (
+        reason(TRACEBACK + text)
+        == "1 validation error for ModelConfig\ndtype\n  Input should be 'auto' [input_value='x']"
+    )
+
+
 def test_a_plain_message_is_its_own_reason() -> None:
     assert reason("waiting for resources ") == "waiting for resources"
 
@@ -70,6 +78,7 @@ def test_not_ready(change: dict[str, Any]) -> None:
 def test_a_failure_carries_the_deployments_reason() -> None:
     (app,) = applications(details(status="DEPLOY_FAILED", deployment={"message": TRACEBACK, "replicas": []}))
     assert app.failed
+    assert not applications(details(status="UNHEALTHY"))[0].failed, "a killed replica is being replaced"
     assert app.reason.startswith("m asked for 9 GiB")
 
 

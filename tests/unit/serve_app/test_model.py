@@ -10,8 +10,6 @@ from pydantic import ValidationError
 
 from serve_app import model, sizing
 from serve_app.args import ModelArgs
-from serve_app.sizing import BudgetError
-from tests.unit.serve_app.test_sizing import write_safetensors
 from tests.unit.serve_app.test_worker import device
 from vram_agent.api import GIB, MIB, Device
 
@@ -86,13 +84,6 @@ def test_a_source_is_found_in_the_models_volume_or_told_missing(tmp_path: Path) 
     (tmp_path / "m" / "config.json").write_text("{}")
     assert model.locate("./m", tmp_path) == tmp_path / "m"
     assert model.locate(str(tmp_path / "m"), Path("/elsewhere")) == tmp_path / "m"
-
-
-def test_a_budget_too_small_for_the_model_says_what_would_do(tmp_path: Path) -> None:
-    write_safetensors(tmp_path / "model.safetensors", 4096)
-    with pytest.raises(BudgetError, match="FIX: set vram to more than"):
-        model.divide(args(vramMib=1024), tmp_path, GPU)
-    assert model.divide(args(), tmp_path, GPU).weights == 4096
 
 
 def test_build_refuses_an_argument_that_vllm_does_not_have() -> None:

@@ -69,3 +69,11 @@ def test_a_larger_tokenizer_needs_more_ram(tmp_path: Path) -> None:
     bare = sizing.host_overhead(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"x" * MIB)
     assert sizing.host_overhead(tmp_path) == bare + sizing.HOST_TOKENIZER_FACTOR * MIB
+
+
+def test_a_budget_too_small_for_the_model_says_what_would_do(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "model.safetensors", 4096)
+    for kind in ("nvml", "host"):
+        with pytest.raises(BudgetError, match="FIX: set vram to more than"):
+            sizing.divide(tmp_path, kind, GIB, 1)
+        assert sizing.divide(tmp_path, kind, 8 * GIB, 1).weights == 4096
