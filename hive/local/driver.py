@@ -313,7 +313,7 @@ def _make_token(where: Folders) -> None:
 def _check_ports(rendered: Rendered) -> None:
     errors = []
     for name, port in rendered.ports.items():
-        if owner := processes.port_owner(LOOPBACK, port):
+        if owner := processes.port_owner(port):
             errors.append(
                 HiveError(f"ports.{name}: {port} is taken by {owner}", f"end that, or set ports.{name} to a free port")
             )

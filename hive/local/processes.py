@@ -77,12 +77,12 @@ def strays(where: Folders, started: Iterable[Started] = ()) -> list[psutil.Proce
     return found
 
 
-def port_owner(host: str, port: int) -> str | None:
-    """Who listens on the port, in words; None when it can be had."""
+def port_owner(port: int) -> str | None:
+    """Who listens on the port, on any address, in words; None when it can be had. (Ray's GCS takes every address.)"""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(("0.0.0.0", port))  # noqa: S104  (to see every listener, not to listen)
         except OSError:
             pass
         else:

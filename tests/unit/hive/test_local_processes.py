@@ -49,10 +49,10 @@ def test_a_taken_port_has_an_owner_and_a_free_one_none() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
-        owner = processes.port_owner("127.0.0.1", port)
+        owner = processes.port_owner(port)
         assert owner is not None
         assert f"pid {os.getpid()}" in owner
-    assert processes.port_owner("127.0.0.1", port) is None
+    assert processes.port_owner(port) is None
 
 
 def test_a_run_is_found_again_and_its_dead_are_told(tmp_path: Path) -> None:
