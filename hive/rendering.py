@@ -60,7 +60,7 @@ def render(values_file: Path) -> Rendered:
     Raises:
         HiveError: no such file, no YAML, or values that the chart refuses; with the mend.
     """
-    with _quiet_stderr():
+    with quiet_stderr():
         chart = helm_python.Chart.load(CHART)
     values = read_values(values_file)
     try:
@@ -201,7 +201,7 @@ def _container(template: Json) -> Container:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Helm tells the terminal about every symlink in a chart, and chart/files is made of two."""
     sys.stderr.flush()
     saved = os.dup(2)

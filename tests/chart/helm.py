@@ -1,16 +1,14 @@
 """Helm for the tests: values in, manifests out. Nothing here knows what the chart should render."""
 
-import contextlib
 import functools
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import helm_python
 import pytest
 import yaml
+
+from hive.rendering import quiet_stderr
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "chart"
@@ -69,23 +67,9 @@ FULL: Json = {
 }
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Helm tells the terminal about every symlink in a chart, and chart/files is made of two."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
 def load(path: Path = CHART) -> helm_python.Chart:
     """A chart from its folder or package."""
-    with quiet():
+    with quiet_stderr():
         return helm_python.Chart.load(path)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import helm_python
 import pytest
 
-from tests.chart.helm import CHART, FULL, ROOT, Json, chart, load, quiet, ray_service, render, texts
+from hive.rendering import quiet_stderr
+from tests.chart.helm import CHART, FULL, ROOT, Json, chart, load, ray_service, render, texts
 
 PACKAGES = ("serve_app", "vram_agent")
 MIB = 1024 * 1024
@@ -28,7 +29,7 @@ def _files(package: str) -> list[Path]:
 @pytest.fixture(scope="module", name="packaged")
 def _packaged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every file of the .tgz, by its path inside the chart."""
-    with quiet():
+    with quiet_stderr():
         archive = helm_python.package(CHART, destination=tmp_path_factory.mktemp("package"))
     with tarfile.open(archive) as tar:
         members = {member.name.partition("/")[2]: tar.extractfile(member) for member in tar if member.isfile()}
