@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
+import fcntl
+import os
 import signal
 import sys
+from collections.abc import Iterator
 
 from aiohttp import web
 
+from vram_agent import logs
 from vram_agent.agent import Agent
 from vram_agent.devices import NoDeviceError, open_source
 from vram_agent.server import lease_app, public_app
@@ -20,9 +23,8 @@ SHUTDOWN = 1.0  # seconds for requests under way: a waiter's could take longer t
 async def serve(settings: Settings) -> None:
     """Open both doors and run the agent until SIGTERM or SIGINT."""
     agent = Agent(settings, open_source(settings.kind))
-    settings.socket.parent.mkdir(parents=True, exist_ok=True)
     agent.restore()
-    await agent.tick()
+    await agent.look()
     leases = web.AppRunner(
         lease_app(agent), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN
     )  # a waiter that goes away leaves the queue
@@ -51,13 +53,33 @@ async def serve(settings: Settings) -> None:
     await public.cleanup()
 
 
+@contextlib.contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Be the only agent of this socket: two would grant the same bytes. The kernel ends the lock with the process.
+
+    Raises:
+        BlockingIOError: there is another one.
+    """
+    settings.socket.parent.mkdir(parents=True, exist_ok=True)
+    with settings.socket.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another agent serves {settings.socket}; there can be one for each node") from error
+        yield
+
+
 def main() -> None:
-    """Exit 1 with one clear line when this node has no usable device or the port is taken."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """Exit 1 with one clear line when this node has no usable device, the port is taken, or another agent runs."""
+    logs.set_up()
+    settings = from_environment()
     try:
-        asyncio.run(serve(from_environment()))
+        with alone(settings):
+            asyncio.run(serve(settings))
     except (NoDeviceError, OSError, OverflowError) as error:  # the last: no such port
         sys.exit(f"ERROR: {error}")
+    sys.stderr.flush()
+    os._exit(0)  # a thread that hangs in a broken driver must not keep the process
 
 
 if __name__ == "__main__":

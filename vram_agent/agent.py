@@ -1,4 +1,8 @@
-"""The agent itself: samples the devices, keeps the ledger honest about processes, wakes those who wait for a lease."""
+"""The agent itself: samples the devices, keeps the ledger honest about processes, wakes those who wait for a lease.
+
+Everything runs on one event loop, and a change of the ledger is one step between two awaits: that is the only lock on
+it. Threads do nothing but read devices, one thread each, so that a driver call that hangs stops one device alone.
+"""
 
 import asyncio
 import contextlib
@@ -6,13 +10,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from vram_agent import processes, store
-from vram_agent.api import Lease, LeaseRequest, LeaseState, Refusal, State, human
-from vram_agent.devices import Source
-from vram_agent.ledger import Entry, Ledger, Process, RefusedError
+from vram_agent import processes, views
+from vram_agent.api import Claim, Enforcement, EventKind, Lease, LeaseRequest, LeaseState, Refusal, State, human
+from vram_agent.devices import LimitError, Source
+from vram_agent.journal import Journal
+from vram_agent.ledger import LIVE, Ledger
+from vram_agent.metrics import Metrics
+from vram_agent.processes import Families
+from vram_agent.records import DeviceInfo, Entry, Process, RefusedError, Sample
 from vram_agent.settings import Settings
+from vram_agent.store import CorruptError, Saved, Store
 
 log = logging.getLogger("vram_agent")
 STALE_PERIODS = 6  # samples older than this many periods grant nothing
@@ -33,60 +45,79 @@ class Agent:
     def __init__(self, settings: Settings, source: Source) -> None:
         self.settings = settings
         self.source = source
+        infos = source.devices()
         self.ledger = Ledger(
-            source.devices(),
+            infos,
             safety=settings.safety,
             headroom=settings.headroom,
             stale_after=STALE_PERIODS * settings.period,
         )
-        self.changed = asyncio.Condition()
-        self.refusals: dict[str, Refusal] = {}
-        self.refused_total = 0
-        self.orphans_ended_total = 0
-        self._orphans_signalled: set[Process] = set()
-        self._tasks: set[asyncio.Task[None]] = set()  # keeps references, so that tasks are not collected
+        self.store = Store(settings.ledger_file)
+        self.metrics = Metrics(settings.node, self.state)
+        self.journal = Journal(self.metrics)
+        self._epoch = time.time() - time.monotonic()  # once, so that a time does not move when the clock is corrected
+        self._changed = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=len(infos), thread_name_prefix="device")
+        self._in_flight: dict[str, asyncio.Future[Sample]] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._waiters: Counter[str] = Counter()
+        self._limits: dict[tuple[str, str], int] = {}
+        self._signalled: set[Process] = set()
         self._watched: set[Process] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # keeps references, so that tasks are not collected
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take back the leases of a former run whose processes still live. A file that can't be trusted is set aside:
-        its memory then counts as foreign, which refuses too much rather than too little."""
+        """Take back the leases of a former run. Those whose processes are gone end in the first rounds, as any lease
+        does. When the file can't be trusted, nothing is granted for a while in which the holders claim theirs."""
         try:
-            entries = store.load(self.settings.ledger_file)
-        except store.CorruptError as error:
-            aside = self.settings.ledger_file.with_suffix(".corrupt")
-            os.replace(self.settings.ledger_file, aside)
-            log.error("the ledger's file is corrupt and was moved to %s: %s", aside, error)
+            saved = self.store.load()
+        except CorruptError as error:
+            self.ledger.held_until = time.monotonic() + self.settings.claim_window
+            self.journal.note(
+                EventKind.LEDGER,
+                f"{error}; nothing is granted for {self.settings.claim_window:.0f} s, in which the holders of leases "
+                "claim them again",
+            )
             return
-        known = set(self.ledger.devices)
-        for entry in entries:
-            if not known.issuperset(entry.devices):
-                log.error("lease %s of %s names a device that is gone; it is dropped", entry.id, entry.model)
-            elif entry.state is not LeaseState.PENDING:
-                self.ledger.entries[entry.id] = entry
-                self._watch(entry.holder)
-                log.info("lease %s of %s (%s) is back", entry.id, entry.model, entry.state)
+        self.ledger.overheads = saved.overheads
+        for entry in saved.entries:
+            if entry.state is LeaseState.PENDING:
+                continue  # who waited asks again, with the same request id
+            entry.told = True
+            for device in entry.devices:
+                if device not in self.ledger.devices:
+                    reason = "the driver does not show it any more. FIX: see `nvidia-smi`, then restart the agent"
+                    self.ledger.devices[device] = DeviceInfo(id=device, kind="nvml", name="gone", lost=reason)
+            self.ledger.entries[entry.id] = entry
+            self._watch(entry.holder)
+            log.info("a lease is back", extra={"fields": views.fields(entry)})
 
     async def run(self) -> None:
-        """Sample for ever, one period apart. A round that fails is logged; its samples grow stale, and stale ones grant
+        """Look for ever, one period apart. A round that fails is logged; its samples grow stale, and stale ones grant
         nothing."""
         while True:
             try:
-                await self.tick()
+                await self.look()
             except Exception:
-                log.exception("a sampling round failed")
+                log.exception("a round failed")
             await asyncio.sleep(self.settings.period)
 
-    async def tick(self) -> None:
-        """One round: sample, look at the processes, end what has ended, grant what can be granted."""
-        async with self._changing():
-            now = time.time()
-            pids = {process.pid for entry in self.ledger.entries.values() for process in entry.processes}
-            samples = await asyncio.to_thread(self.source.sample, pids, now)
-            for entry in self.ledger.observe(samples, processes.with_descendants, now):
-                log.info("lease %s of %s ended: %s came back", entry.id, entry.model, human(entry.bytes))
-            self._end_orphans(now)
+    async def look(self, devices: Collection[str] | None = None) -> None:
+        """One round: list the processes, then sample (all devices, or these), end what has ended, grant what can be
+        granted. In this order, so that bytes of a process that is not listed any more are bytes of a dead one."""
+        async with self._looking:
+            among = list(self.ledger.entries)
+            families = Families(processes.listing())
+            pids = {process.pid for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
+            samples = await self._sample(self.ledger.devices if devices is None else devices, pids)
+            for entry in self.ledger.observe(samples, families.of, among, time.monotonic()):
+                log.info("a lease ended and its memory came back", extra={"fields": views.fields(entry)})
+            self._end_orphans()
+            self._settle()
+            await self._enforce()
 
     # -- what holders ask ------------------------------------------------------------------------------------------
 
@@ -94,36 +125,45 @@ class Agent:
         """Grant a lease to process `pid` and wait until its engine may start.
 
         Raises:
-            RefusedError: there are not that many bytes, and nothing that is leaving would free them.
-            NotHolderError: the caller is gone, or the request id is another process's.
+            RefusedError: there are not that many bytes, and nothing that is leaving would free them; or the request
+                makes no sense here.
+            NotHolderError: the caller is gone.
         """
-        holder = processes.find(pid)
-        if holder is None:
-            raise NotHolderError(f"process {pid} is gone")
+        holder = _caller(pid)
+        asked = time.monotonic()
         try:
-            async with self._changing():
-                entry = self.ledger.request(request, holder, time.time())
-                if entry.holder != holder:
-                    raise NotHolderError(f"request {request.request_id} belongs to process {entry.holder.pid}")
+            entry = self.ledger.request(request, holder, asked)
+            entry.cgroup = processes.cgroup(pid)
+            self._refusals.pop(entry.id, None)
             self._watch(holder)
-            async with self.changed:
-                await self.changed.wait_for(lambda: self._settled(request.request_id))
+            await self._turn(entry)
         except RefusedError as error:
-            self.refused_total += 1
-            log.warning("refused: %s", error)
+            self.journal.refused(request.model, error.refusal)
             raise
-        except asyncio.CancelledError:
-            await self._give_up(request.request_id)
-            raise
-        if (refusal := self.refusals.pop(request.request_id, None)) is not None:
-            self.refused_total += 1
-            log.warning("refused: %s", refusal.error)
-            raise RefusedError(refusal)
-        granted = self.ledger.entries.get(request.request_id)
-        if granted is None:
-            raise NotHolderError(f"process {pid} died while it waited")
-        log.info("lease %s: %s gets %s of %s", granted.id, granted.model, human(granted.bytes), granted.devices)
-        return self.ledger.lease_view(granted)
+        self.metrics.waited(time.monotonic() - asked)
+        log.info("a lease is granted", extra={"fields": views.fields(entry)})
+        return self._view(entry)
+
+    async def claim(self, claim: Claim, pid: int) -> Lease:
+        """Take back a lease that an agent before this one granted, when its file was lost.
+
+        Raises:
+            RefusedError: the request makes no sense here.
+            NotHolderError: the caller is gone.
+        """
+        holder = _caller(pid)
+        known = claim.request_id in self.ledger.entries
+        entry = self.ledger.claim(claim, holder, time.monotonic())
+        if not known:
+            entry.cgroup = processes.cgroup(pid)
+            text = f"process {pid} claims {human(entry.bytes)} of {', '.join(entry.devices)} for {entry.model}"
+            self.journal.note(EventKind.LEDGER, text, model=entry.model)
+            self._watch(holder)
+            await self.look(entry.devices)
+            if claim.state is LeaseState.SLEEPING:
+                self.ledger.sleep(entry.id, time.monotonic())
+            self._settle()
+        return self._view(entry)
 
     async def activate(self, lease_id: str, pid: int) -> Lease:
         """Measure a started engine on a fresh sample and let the next one start.
@@ -132,66 +172,186 @@ class Agent:
             KeyError: no such lease.
             NotHolderError: the caller is not its holder.
         """
-        self._check_holder(lease_id, pid)
-        await self.tick()
-        async with self._changing():
-            entry = self.ledger.activate(lease_id, time.time())
-        used = ", ".join(f"{human(size)} on {device}" for device, size in entry.used.items())
-        log.info("lease %s of %s is active and uses %s", entry.id, entry.model, used)
-        return self.ledger.lease_view(entry)
+        entry = self._own(lease_id, pid)
+        await self.look(entry.devices)
+        self.ledger.activate(lease_id, time.monotonic())
+        self._settle()
+        log.info("a lease is active", extra={"fields": views.fields(entry)})
+        return self._view(entry)
 
-    async def drain(self, lease_id: str, pid: int) -> None:
+    async def sleep(self, lease_id: str, pid: int) -> Lease:
+        """Measure an engine that has gone to sleep; from now on its lease takes that much.
+
+        Raises:
+            KeyError: no such lease.
+            NotHolderError: the caller is not its holder.
+            RefusedError: the lease is not ACTIVE.
+        """
+        entry = self._own(lease_id, pid)
+        await self.look(entry.devices)
+        self.ledger.sleep(lease_id, time.monotonic())
+        self._settle()
+        await self._enforce()
+        log.info("a lease sleeps", extra={"fields": views.fields(entry)})
+        return self._view(entry)
+
+    async def wake(self, lease_id: str, pid: int) -> Lease:
+        """Give a sleeping lease its whole budget back and wait until its engine may wake. Refused, it sleeps on.
+
+        Raises:
+            KeyError: no such lease.
+            NotHolderError: the caller is not its holder.
+            RefusedError: the bytes are not there any more.
+        """
+        entry = self._own(lease_id, pid)
+        try:
+            self.ledger.wake(lease_id)
+            self._refusals.pop(lease_id, None)
+            await self._turn(entry)
+        except RefusedError as error:
+            self.journal.refused(entry.model, error.refusal)
+            raise
+        log.info("a lease wakes", extra={"fields": views.fields(entry)})
+        return self._view(entry)
+
+    def drain(self, lease_id: str, pid: int) -> None:
         """Give a lease back.
 
         Raises:
             KeyError: no such lease.
             NotHolderError: the caller is not its holder.
         """
-        self._check_holder(lease_id, pid)
-        async with self._changing():
-            self.ledger.drain(lease_id, time.time())
+        entry = self._own(lease_id, pid)
+        self.ledger.drain(lease_id, time.monotonic())
+        self._settle()
+        log.info("a lease is given back", extra={"fields": views.fields(entry)})
 
     def state(self) -> State:
         """Everything, as of the last round."""
-        listed = {pid for sample in self.ledger.samples.values() for pid in sample.by_pid}
-        names = {pid: processes.name(pid) for pid in listed}
+        now = time.monotonic()
         return State(
             node=self.settings.node,
-            devices=self.ledger.device_views(time.time(), names),
-            leases=tuple(self.ledger.lease_view(entry) for entry in self.ledger.entries.values()),
+            devices=views.devices(self.ledger, now, processes.name, epoch=self._epoch),
+            leases=tuple(self._view(entry) for entry in self.ledger.entries.values()),
+            events=tuple(self.journal.events),
+            overheads=self.ledger.overheads,
         )
 
-    # -- inside ----------------------------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------------------------------
 
-    def _changing(self) -> "_Change":
-        return _Change(self)
+    async def _turn(self, entry: Entry) -> None:
+        """Wait until the lease has left the queue.
+
+        Raises:
+            RefusedError: it had to leave without its bytes.
+            NotHolderError: its holder died.
+        """
+        with self._waiting(entry.id):
+            if not entry.observed or entry.id in self.ledger.queue:
+                await self.look(entry.devices)  # what is granted is granted on a sample of this moment
+            while entry.id in self.ledger.queue:
+                await self._changed.wait()
+            if (refusal := self._refusals.get(entry.id)) is not None:
+                raise RefusedError(refusal)
+            if entry.id not in self.ledger.entries:
+                raise NotHolderError(f"process {entry.holder.pid} died while it waited")
+            await self._enforce()
+            entry.told = True
+
+    @contextlib.contextmanager
+    def _waiting(self, lease_id: str) -> Iterator[None]:
+        """Somebody waits for an answer about this lease; when the last one has hung up, the request is undone."""
+        self._waiters[lease_id] += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._waiters[lease_id] == 1:
+                self.ledger.give_up(lease_id, time.monotonic())
+                self._settle()
+            raise
+        finally:
+            self._waiters[lease_id] -= 1
+            if not self._waiters[lease_id]:
+                del self._waiters[lease_id]
+                self._refusals.pop(lease_id, None)
 
     def _settle(self) -> None:
-        """After any change: refuse what has become hopeless, grant what has become possible, save."""
-        now = time.time()
-        self.ledger.promote(now)
-        self.refusals.update(self.ledger.hopeless(now))
-        store.save(self.settings.ledger_file, list(self.ledger.entries.values()))
+        """After any change: grant what has become possible, refuse what has become hopeless, save, and only then let
+        anybody hear of it."""
+        now = time.monotonic()
+        promoted = self.ledger.promote(now)
+        refused = self.ledger.hopeless(now)
+        try:
+            self.store.save(Saved(list(self.ledger.entries.values()), self.ledger.overheads))
+            self.ledger.broken = None
+        except OSError as error:
+            self.ledger.demote(promoted)
+            self.ledger.broken = f"the ledger's file can't be written: {error}"
+            refused |= self.ledger.hopeless(now)
+        self._refusals |= {lease_id: refusal for lease_id, refusal in refused.items() if lease_id in self._waiters}
+        self.journal.compare(self.ledger, now)
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    def _settled(self, lease_id: str) -> bool:
-        entry = self.ledger.entries.get(lease_id)
-        return entry is None or entry.state is not LeaseState.PENDING
+    # -- devices ---------------------------------------------------------------------------------------------------
 
-    async def _give_up(self, lease_id: str) -> None:
-        """The connection broke while the request waited. A refusal that it missed must not reach a later request."""
-        self.refusals.pop(lease_id, None)
-        entry = self.ledger.entries.get(lease_id)
-        if entry is not None and entry.state is LeaseState.PENDING:
-            async with self._changing():
-                self.ledger.drain(lease_id, time.time())
+    async def _sample(self, devices: Collection[str], pids: Collection[int]) -> Mapping[str, Sample]:
+        """A fresh sample of every device that answers within a period. One that does not is asked again only when its
+        call has come back; until then its last sample grows stale."""
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        asked: dict[str, asyncio.Future[Sample]] = {}
+        for device in devices:
+            if self.ledger.devices[device].lost:
+                continue
+            if (before := self._in_flight.get(device)) is not None and not before.done():
+                continue
+            asked[device] = loop.run_in_executor(self._pool, self.source.sample, device, pids, now)
+        self._in_flight |= asked
+        if asked:
+            await asyncio.wait(asked.values(), timeout=self.settings.period)
+        return {device: _result(future, now) for device, future in asked.items() if future.done()}
 
-    def _check_holder(self, lease_id: str, pid: int) -> None:
-        holder = self.ledger.entries[lease_id].holder
-        if holder.pid != pid:
-            raise NotHolderError(f"lease {lease_id} belongs to process {holder.pid}, not to {pid}")
+    async def _enforce(self) -> None:
+        """Tell the driver what each container may have: the sum of its leases. Only where the driver can."""
+        able = {d.id for d in self.ledger.devices.values() if d.enforcement is Enforcement.DRIVER and not d.lost}
+        if not able:
+            return
+        wanted = dict.fromkeys(self._limits, 0)
+        for entry in self.ledger.entries.values():
+            for device in able.intersection(entry.devices):
+                if entry.cgroup is not None and entry.state in LIVE:
+                    key = (device, entry.cgroup)
+                    wanted[key] = wanted.get(key, 0) + entry.granted(device)
+        for key, size in wanted.items():
+            device, cgroup = key
+            if self._limits.get(key) == size:
+                continue
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self.source.limit, device, cgroup, size)
+            except LimitError as error:
+                if not size:
+                    continue  # the container is gone, and its limit with it
+                self.ledger.devices[device] = replace(self.ledger.devices[device], enforcement=Enforcement.TORCH)
+                text = f"{device}: its driver's limits are not used: {error}"
+                self.journal.note(EventKind.DEVICE, text, device=device)
+            self._limits[key] = size
+        self._limits = {key: size for key, size in self._limits.items() if size}
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def _own(self, lease_id: str, pid: int) -> Entry:
+        """The lease, if `pid` holds it."""
+        entry = self.ledger.entries[lease_id]
+        if _caller(pid) != entry.holder:
+            raise NotHolderError(f"lease {lease_id} belongs to process {entry.holder.pid}, not to {pid}")
+        return entry
+
+    def _view(self, entry: Entry) -> Lease:
+        return views.lease(self.ledger, entry, epoch=self._epoch)
 
     def _watch(self, holder: Process) -> None:
-        """Look again the moment the holder dies, not at the next sample. Once for each holder."""
+        """Look again the moment the holder dies, not at the next round. Once for each holder."""
         if holder in self._watched or processes.find(holder.pid) != holder:
             return
         try:
@@ -205,55 +365,57 @@ class Agent:
             loop.remove_reader(fd)
             os.close(fd)
             self._watched.discard(holder)
-            log.info("process %s, holder of a lease, ended", holder.pid)
-            task = loop.create_task(self.tick())
+            log.info("a holder ended", extra={"fields": {"pid": holder.pid}})
+            task = loop.create_task(self.look())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
         loop.add_reader(fd, died)
 
-    def _end_orphans(self, now: float) -> None:
+    def _end_orphans(self) -> None:
         """Ask the processes that a dead holder left behind to end after the grace time, and make them after two."""
-        for entry in self.ledger.entries.values():
-            if entry.state is not LeaseState.ORPHANED or now - entry.since < self.settings.orphan_grace:
+        now = time.monotonic()
+        orphans = [entry for entry in self.ledger.entries.values() if entry.state is LeaseState.ORPHANED]
+        self._signalled &= {process for entry in orphans for process in entry.processes}
+        for entry in orphans:
+            age = now - entry.since
+            if age < self.settings.orphan_grace:
                 continue
-            last = now - entry.since >= 2 * self.settings.orphan_grace
-            for process in self._orphans(entry):
-                if last or process not in self._orphans_signalled:
-                    log.warning(
-                        "pid %s (%s) outlived pid %s, the holder of its lease of %s: %s",
-                        process.pid,
-                        processes.name(process.pid),
-                        entry.holder.pid,
-                        entry.model,
-                        "killed" if last else "asked to end",
-                    )
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process.pid, signal.SIGKILL if last else signal.SIGTERM)
-                    if process not in self._orphans_signalled:
-                        self.orphans_ended_total += 1
-                    self._orphans_signalled.add(process)
-
-    def _orphans(self, entry: Entry) -> Iterator[Process]:
-        return (
-            process
-            for process in sorted(entry.processes, key=lambda p: p.pid)
-            if processes.find(process.pid) == process
-        )
+            last = age >= 2 * self.settings.orphan_grace
+            for process in sorted(entry.processes, key=lambda p: p.pid):
+                if (process in self._signalled and not last) or processes.find(process.pid) != process:
+                    continue
+                name = processes.name(process.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL if last else signal.SIGTERM)
+                if process not in self._signalled:
+                    self.metrics.orphan_ended()
+                self._signalled.add(process)
+                self.journal.note(
+                    EventKind.ORPHAN,
+                    f"pid {process.pid} ({name}) outlived pid {entry.holder.pid}, the holder of its lease of "
+                    f"{entry.model}: {'killed' if last else 'asked to end'}",
+                    model=entry.model,
+                )
 
 
-class _Change:
-    """`async with`: hold the lock, change the ledger, settle it, wake everyone who waits."""
+def _caller(pid: int) -> Process:
+    """The process that asks.
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
+    Raises:
+        NotHolderError: it is gone already, or in another PID namespace.
+    """
+    if pid == 0:
+        raise NotHolderError("the kernel does not show the caller's PID here. FIX: run the agent with hostPID")
+    caller = processes.find(pid)
+    if caller is None:
+        raise NotHolderError(f"process {pid} is gone")
+    return caller
 
-    async def __aenter__(self) -> None:
-        await self.agent.changed.acquire()
 
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            self.agent._settle()
-            self.agent.changed.notify_all()
-        finally:
-            self.agent.changed.release()
+def _result(future: asyncio.Future[Sample], now: float) -> Sample:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    log.error("a device could not be read", exc_info=error)
+    return Sample(total=0, reserved=0, used=0, by_pid={}, taken=now, error=f"it could not be read: {error!r}")

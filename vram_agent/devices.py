@@ -3,33 +3,43 @@
 Both report integers of bytes. `host` takes a GPU's place where there is none, so that everything above runs the same.
 """
 
-import logging
 import os
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from vram_agent import processes
-from vram_agent.ledger import DeviceInfo, Sample
+from vram_agent.records import DeviceInfo, Sample
 
-log = logging.getLogger("vram_agent")
 HOST_ID = "host"
 Kind = Literal["auto", "nvml", "host"]
 
 
 class Source(Protocol):
-    """Where samples come from."""
+    """Where samples come from. `sample` and `limit` are called from a thread for each device, and may hang there."""
 
     def devices(self) -> list[DeviceInfo]:
         """The devices that there are; the same for as long as the agent runs."""
 
-    def sample(self, pids: Collection[int], now: float) -> Mapping[str, Sample]:
-        """One reading of every device. `pids` are the leases' processes, for sources that can't list all of them."""
+    def sample(self, device: str, pids: Collection[int], now: float) -> Sample:
+        """One reading of a device. `pids` are the leases' processes, for sources that can't list all of them."""
+
+    def limit(self, device: str, cgroup: str, size: int) -> None:
+        """Where the driver can: let all processes of a cgroup have no more than `size` bytes of the device together,
+        or any number when `size` is 0. Called for devices with `Enforcement.DRIVER` alone.
+
+        Raises:
+            LimitError: the driver refuses.
+        """
 
 
 class NoDeviceError(Exception):
     """This node has no device of the wanted kind; says what to do."""
+
+
+class LimitError(Exception):
+    """The driver does not take the limit."""
 
 
 class HostSource:
@@ -47,73 +57,14 @@ class HostSource:
     def devices(self) -> list[DeviceInfo]:
         return [DeviceInfo(id=HOST_ID, kind="host", name=f"RAM of {platform.node()}")]
 
-    def sample(self, pids: Collection[int], now: float) -> Mapping[str, Sample]:
+    def sample(self, device: str, pids: Collection[int], now: float) -> Sample:  # noqa: ARG002 (there is one)
         memory = processes.kib_fields(self.root / "meminfo")
         by_pid = {pid: size for pid in pids if (size := processes.resident(pid, self.root)) is not None}
         total = memory["MemTotal"]
-        return {
-            HOST_ID: Sample(
-                total=total,
-                reserved=0,
-                used=total - memory["MemAvailable"],
-                by_pid=by_pid,
-                taken=now,
-            )
-        }
+        return Sample(total=total, reserved=0, used=total - memory["MemAvailable"], by_pid=by_pid, taken=now)
 
-
-class NvmlSource:
-    """NVIDIA GPUs through nvidia-ml-py. A GPU that can't be read gets a sample with an error; the rest go on.
-
-    Raises:
-        NoDeviceError: there is no driver here, or it shows no GPU.
-    """
-
-    def __init__(self) -> None:
-        import pynvml
-
-        self.nvml: Any = pynvml
-        self.handles: dict[str, Any] = {}
-        try:
-            pynvml.nvmlInit()
-            count = pynvml.nvmlDeviceGetCount()
-        except pynvml.NVMLError as error:
-            raise NoDeviceError(f"NVML: {error}. FIX: install the NVIDIA driver, or use the kind `host`.") from error
-        for index in range(count):
-            try:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                self.handles[pynvml.nvmlDeviceGetUUID(handle)] = handle
-            except pynvml.NVMLError as error:
-                log.error("GPU %s is left out until the agent starts again: NVML: %s", index, error)
-        if not self.handles:
-            raise NoDeviceError("NVML shows no GPU on this node. FIX: check `nvidia-smi`, or use the kind `host`.")
-
-    def devices(self) -> list[DeviceInfo]:
-        return [DeviceInfo(id=uuid, kind="nvml", name=self._name(handle)) for uuid, handle in self.handles.items()]
-
-    def sample(self, pids: Collection[int], now: float) -> Mapping[str, Sample]:  # noqa: ARG002 (NVML lists them)
-        return {uuid: self._sample_one(handle, now) for uuid, handle in self.handles.items()}
-
-    def _sample_one(self, handle: object, now: float) -> Sample:
-        nvml = self.nvml
-        try:
-            # Whether v2's `used` holds `reserved` differs between drivers; total, free and reserved do not.
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
-            listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except nvml.NVMLError as error:
-            return Sample(total=0, reserved=0, used=0, by_pid={}, taken=now, error=f"NVML: {error}")
-        by_pid = {process.pid: process.usedGpuMemory for process in listed}
-        if any(size is None for size in by_pid.values()):
-            reason = "NVML gives no per-process memory here (MIG or vGPU mode)"
-            return Sample(total=memory.total, reserved=memory.reserved, used=0, by_pid={}, taken=now, error=reason)
-        used = memory.total - memory.free - memory.reserved
-        return Sample(total=memory.total, reserved=memory.reserved, used=used, by_pid=by_pid, taken=now)
-
-    def _name(self, handle: object) -> str:
-        try:
-            return str(self.nvml.nvmlDeviceGetName(handle))
-        except self.nvml.NVMLError:
-            return "NVIDIA GPU"
+    def limit(self, device: str, cgroup: str, size: int) -> None:  # noqa: ARG002
+        raise LimitError("the agent sets no limits on RAM")
 
 
 def open_source(kind: Kind) -> Source:
@@ -122,6 +73,8 @@ def open_source(kind: Kind) -> Source:
     Raises:
         NoDeviceError: `nvml` was asked for and there is no GPU.
     """
+    from vram_agent.nvml import NvmlSource
+
     if kind == "host":
         return HostSource()
     try:

@@ -5,84 +5,31 @@ The invariant, for every device, in bytes, checked at every grant:
     sum(live leases) + max(foreign, headroom) <= total - reserved - safety
 
 A lease is live from STARTING until its processes are gone and the device no longer shows their bytes. A PENDING lease
-owns nothing yet: it is a place in the queue, given only to a request that fits once the leases that are leaving have
-left. `free - pending` is never computed: what the driver calls free moves while engines load and exit
+owns nothing yet: it is a place in the queue, kept only while it would fit once the leases that are leaving have left.
+`free - pending` is never computed: what the driver calls free moves while engines load and exit
 (races between two starting engines: vllm#55827, vllm#56830).
+
+A grant over several devices is one step of this object, so it is all or none, and no order of locks can be wrong.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from vram_agent.api import Device, Foreign, Lease, LeaseRequest, LeaseState, Refusal, human
+from vram_agent.api import Claim, LeaseRequest, LeaseState, Reason, Refusal, human
+from vram_agent.records import NO_SAMPLE, DeviceInfo, Entry, Process, RefusedError, Sample
 
 LEAVING = frozenset({LeaseState.DRAINING, LeaseState.ORPHANED})
-LIVE = frozenset({LeaseState.STARTING, LeaseState.ACTIVE}) | LEAVING
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process, told from a later one with the same PID by its start time (clock ticks since boot)."""
-
-    pid: int
-    start: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One reading of one device, bytes. `by_pid` holds what is known of each process; `used` is the whole device's,
-    without `reserved`. An `error` means that the figures can't be trusted and nothing may be granted."""
-
-    total: int
-    reserved: int
-    used: int
-    by_pid: Mapping[int, int]
-    taken: float
-    error: str | None = None
-
-
-@dataclass
-class Entry:
-    """A lease in the ledger.
-
-    `processes` is the holder and every descendant that was ever seen and still lives. `departed` are PIDs of processes
-    that are gone while a device still shows bytes of theirs: drivers free memory some time after the exit.
-    """
-
-    id: str
-    model: str
-    bytes: int
-    devices: tuple[str, ...]
-    holder: Process
-    since: float
-    state: LeaseState = LeaseState.PENDING
-    processes: set[Process] = field(default_factory=set)
-    departed: set[int] = field(default_factory=set)
-    used: dict[str, int] = field(default_factory=dict)
-
-    def charge(self, device: str) -> int:
-        """Bytes that this lease takes from the device: its budget, or more where it holds more."""
-        return max(self.bytes, self.used.get(device, 0))
-
-
-class RefusedError(Exception):
-    """No lease; `refusal` has the figures."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.error)
-        self.refusal = refusal
-
-
-@dataclass(frozen=True)
-class DeviceInfo:
-    """What never changes while the agent runs."""
-
-    id: str
-    kind: str
-    name: str
+LIVE = frozenset({LeaseState.STARTING, LeaseState.ACTIVE, LeaseState.SLEEPING}) | LEAVING
+QUEUE_LIMIT = 256  # waiters; more than that is a client that asks without end
+# Seconds after which a leaving lease is taken for one that stays: nobody waits for a process that does not end.
+LEAVING_PATIENCE = 120.0
+# Rounds that show no byte of a dead process until it is forgotten, and with the last one its lease. More than one,
+# because a driver can take a process off its list before it has freed the memory.
+CLEAR_ROUNDS = 2
+OVERHEADS_LIMIT = 1000  # fingerprints remembered
 
 
 class Ledger:
-    """Leases and the last sample of each device.
+    """Leases, the queue for them, and the last sample of each device.
 
     Args:
         devices: the devices of this node.
@@ -97,126 +44,97 @@ class Ledger:
         self.headroom = headroom
         self.stale_after = stale_after
         self.entries: dict[str, Entry] = {}
+        self.queue: list[str] = []  # ids of PENDING leases and of SLEEPING ones that want to wake, in order of arrival
         self.samples: dict[str, Sample] = {}
+        self.overheads: dict[str, int] = {}
+        self.held_until = 0.0  # no grant before this time: holders of lost leases may still speak up
+        self.broken: str | None = None  # why no device grants anything
 
     # -- questions ---------------------------------------------------------------------------------------------
 
-    def foreign(self, device: str) -> int:
-        """Bytes in use on the device that belong to no live lease; a waiter's are foreign until its turn comes."""
-        sample = self.samples[device]
-        return max(0, sample.used - sum(sample.by_pid.get(pid, 0) for pid in self._ours(device)))
+    def sample(self, device: str) -> Sample:
+        """The last one of the device, or one that says that there is none."""
+        return self.samples.get(device, NO_SAMPLE)
 
-    def allocatable(self, device: str) -> int:
+    def ours(self, device: str) -> set[int]:
+        """PIDs of the live leases on the device: a set, because one process can hold two leases."""
+        return {pid for entry in self._live(device) for pid in entry.pids}
+
+    def foreign(self, device: str, besides: Entry | None = None) -> int:
+        """Bytes in use on the device that belong to no live lease, nor to `besides`. To all others, the memory of a
+        waiter is foreign until its turn comes."""
+        sample = self.sample(device)
+        ours = self.ours(device) | (besides.pids if besides else set())
+        return max(0, sample.used - sum(sample.by_pid.get(pid, 0) for pid in ours))
+
+    def allocatable(self, device: str, besides: Entry | None = None) -> int:
         """Bytes that leases can have in all on this device now."""
-        sample = self.samples[device]
-        return sample.total - sample.reserved - self.safety - max(self.foreign(device), self.headroom)
+        sample = self.sample(device)
+        foreign = max(self.foreign(device, besides), self.headroom)
+        return sample.total - sample.reserved - self.safety - foreign
 
-    def charged(self, device: str, states: frozenset[LeaseState]) -> int:
-        """Bytes of the device that leases in these states take."""
-        return sum(
-            entry.charge(device) for entry in self.entries.values() if device in entry.devices and entry.state in states
-        )
+    def charged(self, device: str, besides: Entry | None = None) -> int:
+        """Bytes of the device that live leases other than `besides` take."""
+        return sum(entry.charge(device) for entry in self._live(device) if entry is not besides)
 
     def free(self, device: str) -> int:
-        """Bytes that a new lease can get now. Negative when foreign memory grew past the headroom."""
-        return self.allocatable(device) - self.charged(device, LIVE)
+        """Bytes that a new lease can get now. Negative when the device is over."""
+        return self.allocatable(device) - self.charged(device)
 
     def trouble(self, device: str, now: float) -> str | None:
         """Why nothing may be granted on this device, or None."""
-        sample = self.samples.get(device)
-        if sample is None:
-            return "not sampled yet"
-        if sample.error:
-            return sample.error
+        sample = self.sample(device)
+        if reason := self.broken or self.devices[device].lost or sample.error:
+            return reason
         if now - sample.taken > self.stale_after:
             return f"the last sample is {now - sample.taken:.1f} s old (limit {self.stale_after:.1f} s)"
         return None
 
-    def holders(self, device: str) -> tuple[str, ...]:
+    def holders(self, device: str, besides: Entry | None = None) -> tuple[str, ...]:
         """What holds the device's bytes, largest first, in words."""
         found = [
             (entry.charge(device), f"{entry.model} ({entry.state}, pid {entry.holder.pid})")
             for entry in self.entries.values()
-            if device in entry.devices
+            if device in entry.devices and entry is not besides
         ]
-        foreign = self.foreign(device)
+        foreign = self.foreign(device, besides)
         if foreign > self.headroom:
             found.append((foreign, "processes without a lease"))
         elif self.headroom:
             found.append((self.headroom, "headroom"))
         return tuple(f"{human(size)} {who}" for size, who in sorted(found, key=lambda pair: -pair[0]))
 
-    # -- changes -----------------------------------------------------------------------------------------------
+    # -- what holders ask ----------------------------------------------------------------------------------------
 
     def request(self, request: LeaseRequest, holder: Process, now: float) -> Entry:
         """Queue a lease for `holder`, or return the one that this request id already has.
 
         Raises:
-            RefusedError: a device is unknown or can't be read, or the bytes would not fit even after every leaving
-                lease has left.
+            RefusedError: a device is unknown, the queue is full, or this request id means something else.
         """
         if (known := self.entries.get(request.request_id)) is not None:
+            self._check_same(known, request, holder)
             return known
-        for device in request.devices:
-            if device not in self.devices:
-                raise RefusedError(
-                    Refusal(error=f"device {device} is not on this node; it has {', '.join(self.devices)}")
-                )
-            if reason := self.trouble(device, now):
-                raise RefusedError(Refusal(error=f"device {device} grants nothing: {reason}", device=device))
-            staying = self.charged(device, frozenset(LeaseState) - LEAVING)
-            self._check_fits(request.model, request.bytes, device, self.allocatable(device) - staying)
-        entry = Entry(
-            id=request.request_id,
-            model=request.model,
-            bytes=request.bytes,
-            devices=tuple(sorted(set(request.devices))),
-            holder=holder,
-            since=now,
-            processes={holder},
-        )
+        entry = self._entry(request, holder, now)
+        self._enqueue(entry)
         self.entries[entry.id] = entry
         return entry
 
-    def promote(self, now: float) -> None:
-        """Move every PENDING lease whose turn has come to STARTING: in order of arrival, one start a device.
+    def claim(self, claim: Claim, holder: Process, now: float) -> Entry:
+        """Take back a lease that a lost ledger had granted. It is taken even where the bytes do not fit any more: they
+        are in use, and a device that is over grants nothing.
 
-        A lease never overtakes an earlier one that waits for the same device, so none starves. What has nothing left
-        to wait for is taken out by `hopeless`.
+        Raises:
+            RefusedError: a device is unknown, or this request id means something else.
         """
-        blocked = {device for e in self.entries.values() if e.state is LeaseState.STARTING for device in e.devices}
-        for entry in self._pending():
-            ready = all(
-                device not in blocked and self.trouble(device, now) is None and self.free(device) >= entry.bytes
-                for device in entry.devices
-            )
-            if ready:
-                entry.state = LeaseState.STARTING
-                entry.since = now
-            blocked.update(entry.devices)
-
-    def hopeless(self, now: float) -> dict[str, Refusal]:
-        """PENDING leases that nothing can help any more: no start and no leaving lease to wait for, no earlier waiter,
-        and still not enough bytes. They are taken out; the reasons are returned by lease id."""
-        refused: dict[str, Refusal] = {}
-        waited_for: set[str] = set()
-        for entry in self._pending():
-            for device in entry.devices:
-                moving = any(
-                    device in other.devices and other.state in LEAVING | {LeaseState.STARTING}
-                    for other in self.entries.values()
-                )
-                if reason := self.trouble(device, now):
-                    refused[entry.id] = Refusal(error=f"device {device} grants nothing: {reason}", device=device)
-                elif not moving and device not in waited_for:
-                    try:
-                        self._check_fits(entry.model, entry.bytes, device, self.free(device))
-                    except RefusedError as refusal:
-                        refused[entry.id] = refusal.refusal
-            waited_for.update(entry.devices)
-        for lease_id in refused:
-            del self.entries[lease_id]
-        return refused
+        if (known := self.entries.get(claim.request_id)) is not None:
+            self._check_same(known, claim, holder)
+            return known
+        entry = self._entry(claim, holder, now)
+        entry.state = claim.state
+        entry.told = True
+        self.entries[entry.id] = entry
+        return entry
 
     def activate(self, lease_id: str, now: float) -> Entry:
         """The engine has started and was measured: the next start on its devices may begin.
@@ -226,8 +144,41 @@ class Ledger:
         """
         entry = self.entries[lease_id]
         if entry.state is LeaseState.STARTING:
-            entry.state = LeaseState.ACTIVE
-            entry.since = now
+            self._move(entry, LeaseState.ACTIVE, now)
+            self._learn(entry)
+        return entry
+
+    def sleep(self, lease_id: str, now: float) -> Entry:
+        """The engine has given memory back: from now on the lease keeps what it was last seen to hold.
+
+        Raises:
+            KeyError: no such lease.
+            RefusedError: it is not ACTIVE.
+        """
+        entry = self.entries[lease_id]
+        if entry.state not in {LeaseState.ACTIVE, LeaseState.SLEEPING}:
+            raise RefusedError(
+                Refusal(reason=Reason.CONFLICT, error=f"lease {lease_id} is {entry.state}; only ACTIVE ones can sleep")
+            )
+        if entry.state is LeaseState.ACTIVE:
+            self._move(entry, LeaseState.SLEEPING, now)
+            entry.residual = {device: entry.used.get(device, entry.bytes) for device in entry.devices}
+        return entry
+
+    def wake(self, lease_id: str) -> Entry:
+        """Queue a sleeping lease for its whole budget: bytes first, then the engine (vllm PR 34600: an engine that
+        wakes into too little memory can't go back).
+
+        Raises:
+            KeyError: no such lease.
+            RefusedError: it is leaving, or the queue is full.
+        """
+        entry = self.entries[lease_id]
+        if entry.state in LEAVING:
+            raise RefusedError(Refusal(reason=Reason.CONFLICT, error=f"lease {lease_id} is {entry.state}"))
+        if entry.state is LeaseState.SLEEPING and entry.id not in self.queue:
+            self._enqueue(entry)
+            entry.told = False
         return entry
 
     def drain(self, lease_id: str, now: float) -> None:
@@ -238,112 +189,222 @@ class Ledger:
         """
         entry = self.entries[lease_id]
         if entry.state is LeaseState.PENDING:
-            del self.entries[lease_id]
+            self._remove(entry)
         elif entry.state not in LEAVING:
-            entry.state = LeaseState.DRAINING
-            entry.since = now
+            self._move(entry, LeaseState.DRAINING, now)
+
+    def give_up(self, lease_id: str, now: float) -> None:
+        """Nobody waits any more for the answer to a request. What was granted meanwhile is undone: the holder never
+        heard of it."""
+        entry = self.entries.get(lease_id)
+        if entry is None or entry.told:
+            return
+        if entry.state is LeaseState.SLEEPING:
+            self._leave_queue(entry)
+        elif entry.state is LeaseState.STARTING and entry.residual:
+            self._move(entry, LeaseState.SLEEPING, now)
+        elif entry.state in {LeaseState.PENDING, LeaseState.STARTING}:
+            self._remove(entry)
+
+    # -- what time brings ----------------------------------------------------------------------------------------
+
+    def promote(self, now: float) -> list[Entry]:
+        """Move every waiter whose turn has come to STARTING: in order of arrival, one start a device.
+
+        A waiter never overtakes an earlier one that waits for the same device, so none starves. What has nothing left
+        to wait for is taken out by `hopeless`.
+        """
+        if now < self.held_until:
+            return []
+        blocked = {device for e in self.entries.values() if e.state is LeaseState.STARTING for device in e.devices}
+        promoted = []
+        for entry in self._waiting():
+            if entry.observed and all(
+                device not in blocked
+                and self.trouble(device, now) is None
+                and self.allocatable(device, entry) - self.charged(device, entry) >= entry.bytes
+                for device in entry.devices
+            ):
+                self.queue.remove(entry.id)
+                self._move(entry, LeaseState.STARTING, now)
+                promoted.append(entry)
+            blocked.update(entry.devices)
+        return promoted
+
+    def demote(self, promoted: Iterable[Entry]) -> None:
+        """Undo a promotion that nobody has heard of yet."""
+        for entry in promoted:
+            entry.state = LeaseState.SLEEPING if entry.residual else LeaseState.PENDING
+            self.queue.insert(0, entry.id)
+
+    def hopeless(self, now: float) -> dict[str, Refusal]:
+        """Waiters that would not fit even when every leaving lease has left and every earlier waiter got its bytes, or
+        whose device can't be trusted. They leave the queue; the reasons are returned by lease id.
+
+        One that would have fitted when it came is not sent away by memory that has grown meanwhile, as long as it has
+        to wait anyway: for a start, for a leaving lease, or for an earlier waiter."""
+        refused: dict[str, Refusal] = {}
+        promised: dict[str, int] = dict.fromkeys(self.devices, 0)
+        for entry in self._waiting():
+            refusal = self._hopeless(entry, promised, now)
+            if refusal is not None:
+                refused[entry.id] = refusal
+                if entry.state is LeaseState.PENDING:
+                    self._remove(entry)
+                else:
+                    self._leave_queue(entry)
+                continue
+            for device in entry.devices:
+                promised[device] += entry.bytes - (entry.charge(device) if entry.state in LIVE else 0)
+        return refused
 
     def observe(
-        self, samples: Mapping[str, Sample], descendants: Callable[[set[Process]], set[Process]], now: float
+        self,
+        samples: Mapping[str, Sample],
+        descendants: Callable[[set[Process]], set[Process]],
+        among: Collection[str],
+        now: float,
     ) -> list[Entry]:
-        """Take in a round of samples and what lives.
+        """Take in one round: processes that were listed, and then samples that were taken.
 
         Args:
-            samples: by device id.
+            samples: by device id; devices that could not be sampled in time are missing.
             descendants: the live ones of the given processes, and all that descend from them.
+            among: ids of the leases that existed when the processes were listed; nothing is known of newer ones.
             now: seconds.
 
         Returns:
             Leases that ended: no process left, and no byte of theirs on any of their devices.
         """
-        self.samples.update(samples)
+        self.samples |= samples
         ended = []
-        for entry in list(self.entries.values()):
+        for entry in [self.entries[lease_id] for lease_id in among if lease_id in self.entries]:
             before = entry.processes
             entry.processes = descendants(before)
             if entry.holder not in entry.processes and entry.state is not LeaseState.ORPHANED:
                 if entry.state is LeaseState.PENDING:
-                    del self.entries[entry.id]
+                    self._remove(entry)
                     continue
-                entry.state = LeaseState.ORPHANED
-                entry.since = now
-            readings = {d: s.by_pid for d in entry.devices if (s := self.samples.get(d)) and s.error is None}
-            entry.departed |= {process.pid for process in before - entry.processes}
-            pids = entry.departed | {process.pid for process in entry.processes}
+                self._move(entry, LeaseState.ORPHANED, now)
+            entry.departed |= {process.pid: 0 for process in before - entry.processes}
+            readings = {
+                device: sample.by_pid
+                for device in entry.devices
+                if (sample := samples.get(device)) is not None and sample.error is None
+            }
+            pids = entry.pids
             entry.used |= {d: sum(by_pid.get(pid, 0) for pid in pids) for d, by_pid in readings.items()}
-            if len(readings) < len(entry.devices):
-                continue  # a sample with an error says nothing, so nothing is released on it
-            entry.departed = {pid for pid in entry.departed if any(by_pid.get(pid, 0) for by_pid in readings.values())}
+            self._learn(entry)
+            if any(device not in readings and not self.devices[device].lost for device in entry.devices):
+                continue  # a device that was not read says nothing, so nothing is released on it
+            entry.observed = True
+            shown = {pid for by_pid in readings.values() for pid, size in by_pid.items() if size}
+            absent = {pid: 0 if pid in shown else rounds + 1 for pid, rounds in entry.departed.items()}
+            entry.departed = {pid: rounds for pid, rounds in absent.items() if rounds < CLEAR_ROUNDS}
             if not entry.processes and not entry.departed:
-                del self.entries[entry.id]
+                self._remove(entry)
                 ended.append(entry)
         return ended
 
-    # -- views -------------------------------------------------------------------------------------------------
-
-    def device_views(self, now: float, names: Mapping[int, str]) -> tuple[Device, ...]:
-        """The devices for the API. `names` gives process names by PID, as far as they are known."""
-        views = []
-        for device in self.devices.values():
-            sample = self.samples.get(device.id)
-            if sample is None:
-                continue
-            ours = self._ours(device.id)
-            views.append(
-                Device(
-                    id=device.id,
-                    kind=device.kind,
-                    name=device.name,
-                    total=sample.total,
-                    reserved=sample.reserved,
-                    safety=self.safety,
-                    headroom=self.headroom,
-                    foreign=self.foreign(device.id),
-                    leased=self.charged(device.id, LIVE),
-                    free=self.free(device.id),
-                    processes=tuple(
-                        Foreign(pid=pid, name=names.get(pid, "?"), bytes=size)
-                        for pid, size in sorted(sample.by_pid.items(), key=lambda pair: -pair[1])
-                        if pid not in ours
-                    ),
-                    sampled=sample.taken,
-                    error=self.trouble(device.id, now),
-                )
-            )
-        return tuple(views)
-
-    def lease_view(self, entry: Entry) -> Lease:
-        """One lease for the API."""
-        return Lease(
-            id=entry.id,
-            model=entry.model,
-            state=entry.state,
-            bytes=entry.bytes,
-            devices=entry.devices,
-            pid=entry.holder.pid,
-            pids=tuple(sorted(process.pid for process in entry.processes)),
-            used={device: entry.used.get(device, 0) for device in entry.devices},
-            since=entry.since,
-        )
-
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _ours(self, device: str) -> set[int]:
-        """PIDs of the live leases on the device: a set, because one process can hold two leases."""
-        live = [entry for entry in self.entries.values() if entry.state in LIVE and device in entry.devices]
-        return {p.pid for entry in live for p in entry.processes} | {pid for entry in live for pid in entry.departed}
+    def _live(self, device: str) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.state in LIVE and device in entry.devices]
 
-    def _pending(self) -> list[Entry]:
-        """The queue, in order of arrival (dicts keep it)."""
-        return [entry for entry in self.entries.values() if entry.state is LeaseState.PENDING]
+    def _waiting(self) -> list[Entry]:
+        return [self.entries[lease_id] for lease_id in self.queue]
 
-    def _check_fits(self, model: str, asked: int, device: str, free: int) -> None:
-        if asked <= free:
-            return
-        holders = self.holders(device)
-        total = self.samples[device].total
-        error = (
-            f"{model} asked for {human(asked)} ({asked} bytes) of {device}; {human(free)} ({free} bytes) can be had "
-            f"of {human(total)}; held by: {', '.join(holders) or 'nobody'}"
+    def _entry(self, request: LeaseRequest, holder: Process, now: float) -> Entry:
+        for device in request.devices:
+            if device not in self.devices:
+                error = f"device {device} is not on this node; it has {', '.join(self.devices)}"
+                raise RefusedError(Refusal(reason=Reason.DEVICE, error=error, device=device))
+        return Entry(
+            id=request.request_id,
+            model=request.model,
+            bytes=request.bytes,
+            devices=tuple(sorted(set(request.devices))),
+            holder=holder,
+            since=now,
+            planned=request.planned,
+            fingerprint=request.fingerprint,
+            processes={holder},
         )
-        raise RefusedError(Refusal(error=error, device=device, asked=asked, free=free, holders=holders))
+
+    def _check_same(self, known: Entry, request: LeaseRequest, holder: Process) -> None:
+        if known.holder != holder:
+            error = f"request {known.id} belongs to process {known.holder.pid}, not to {holder.pid}"
+        elif known.state in LEAVING:
+            error = f"the lease of request {known.id} is {known.state}; a new one needs a new request id"
+        elif (known.model, known.bytes, set(known.devices)) != (request.model, request.bytes, set(request.devices)):
+            error = (
+                f"request {known.id} already stands for {known.bytes} bytes of {', '.join(known.devices)} "
+                f"for {known.model}; another lease needs another request id"
+            )
+        else:
+            return
+        raise RefusedError(Refusal(reason=Reason.CONFLICT, error=error))
+
+    def _enqueue(self, entry: Entry) -> None:
+        if len(self.queue) >= QUEUE_LIMIT:
+            error = f"{len(self.queue)} requests wait already, and the queue takes no more"
+            raise RefusedError(Refusal(reason=Reason.QUEUE_FULL, error=error))
+        self.queue.append(entry.id)
+
+    def _leave_queue(self, entry: Entry) -> None:
+        if entry.id in self.queue:
+            self.queue.remove(entry.id)
+
+    def _remove(self, entry: Entry) -> None:
+        self._leave_queue(entry)
+        del self.entries[entry.id]
+
+    def _move(self, entry: Entry, state: LeaseState, now: float) -> None:
+        if state is LeaseState.ACTIVE or (entry.state is LeaseState.STARTING and state in LEAVING):
+            entry.residual = {}  # also what dies while it wakes may hold, and take, all of its budget
+        if state in LEAVING:
+            self._leave_queue(entry)
+        entry.state = state
+        entry.since = now
+
+    def _learn(self, entry: Entry) -> None:
+        """Remember how much more than `planned` an active engine holds. Not on `host`, where memory that was allocated
+        counts only once it is written to."""
+        if entry.state is not LeaseState.ACTIVE or entry.fingerprint is None or not entry.used:
+            return
+        if any(self.devices[device].kind == "host" for device in entry.devices):
+            return
+        overhead = max(entry.used.values()) - entry.planned
+        if overhead > self.overheads.get(entry.fingerprint, 0):
+            self.overheads[entry.fingerprint] = overhead
+            while len(self.overheads) > OVERHEADS_LIMIT:
+                del self.overheads[next(iter(self.overheads))]
+
+    def _hopeless(self, entry: Entry, promised: Mapping[str, int], now: float) -> Refusal | None:
+        for device in entry.devices:
+            if reason := self.trouble(device, now):
+                error = f"device {device} grants nothing: {reason}"
+                return Refusal(reason=Reason.DEVICE, error=error, device=device)
+        if not entry.observed:
+            return None
+        for device in entry.devices:
+            others = [other for other in self._live(device) if other is not entry]
+            leaving = [o for o in others if o.state in LEAVING and now - o.since < LEAVING_PATIENCE]
+            staying = sum(other.charge(device) for other in others if other not in leaving)
+            possible = self.allocatable(device, entry) - staying - promised[device]
+            moving = leaving or promised[device] or any(other.state is LeaseState.STARTING for other in others)
+            if entry.bytes > possible and not (entry.admitted and moving):
+                return self._no_room(entry, device, possible)
+        entry.admitted = True
+        return None
+
+    def _no_room(self, entry: Entry, device: str, possible: int) -> Refusal:
+        holders = self.holders(device, entry)
+        error = (
+            f"{entry.model} asked for {human(entry.bytes)} ({entry.bytes} bytes) of {device}; "
+            f"{human(possible)} ({possible} bytes) can be had of {human(self.samples[device].total)}; "
+            f"held by: {', '.join(holders) or 'nobody'}"
+        )
+        return Refusal(
+            reason=Reason.NO_ROOM, error=error, device=device, asked=entry.bytes, free=possible, holders=holders
+        )

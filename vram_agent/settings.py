@@ -23,6 +23,7 @@ class Settings:
     safety: int
     period: float = 0.5
     orphan_grace: float = 5.0
+    claim_window: float = 10.0  # a holder notices a new agent within a second; ten are for a busy node
 
     @property
     def ledger_file(self) -> Path:
@@ -44,11 +45,11 @@ def from_environment() -> Settings:
         return Settings(
             socket=Path(env["HIVE_AGENT_SOCKET"]),
             host=env["HIVE_AGENT_HOST"],
-            port=int(env["HIVE_AGENT_PORT"]),
+            port=_integer("HIVE_AGENT_PORT"),
             kind=cast("Kind", kind),
             node=env.get("HIVE_NODE_NAME", platform.node()),
-            headroom=int(env["HIVE_HEADROOM_MIB"]) * MIB,
-            safety=int(env["HIVE_SAFETY_MIB"]) * MIB,
+            headroom=_integer("HIVE_HEADROOM_MIB") * MIB,
+            safety=_integer("HIVE_SAFETY_MIB") * MIB,
         )
     except KeyError as error:
         raise SystemExit(
@@ -56,3 +57,10 @@ def from_environment() -> Settings:
         ) from error
     except ValueError as error:
         raise SystemExit(f"ERROR: {error}") from error
+
+
+def _integer(name: str) -> int:
+    value = os.environ[name]
+    if not value.isdecimal():
+        raise ValueError(f"{name} is {value!r}; it must be a whole number")
+    return int(value)

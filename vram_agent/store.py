@@ -3,41 +3,73 @@
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from vram_agent.ledger import Entry
+from vram_agent.records import Entry
 
-ENTRIES = TypeAdapter(list[Entry])
+# What every round finds out anew is not worth a write.
+VOLATILE = {"entries": {"__all__": {"used", "observed"}}}
 
 
 class CorruptError(Exception):
     """The file is not one that this agent wrote whole."""
 
 
-def save(path: Path, entries: list[Entry]) -> None:
-    """Write all leases, whole or not at all: a new file, renamed over the old one."""
-    body = ENTRIES.dump_json(entries).decode()
-    text = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "leases": body})
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
+@dataclass
+class Saved:
+    """All that outlives the agent."""
+
+    entries: list[Entry]
+    overheads: dict[str, int]
 
 
-def load(path: Path) -> list[Entry]:
-    """The leases that were last saved; none when there is no file.
+SAVED = TypeAdapter(Saved)
 
-    Raises:
-        CorruptError: the file is torn or was changed by hand.
+
+class Store:
+    """The file, written whole or not at all: a new file, renamed over the old one.
+
+    Args:
+        path: on a tmpfs beside the socket.
     """
-    if not path.exists():
-        return []
-    try:
-        outer = json.loads(path.read_text())
-        body = outer["leases"]
-        if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
-            raise ValueError("its checksum is wrong")
-        return ENTRIES.validate_json(body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{path}: {error}") from error
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last = ""
+
+    def save(self, saved: Saved) -> None:
+        """Write what has changed since the last time, if anything has.
+
+        Raises:
+            OSError: it can't be written; the file still says what it said before.
+        """
+        body = SAVED.dump_json(saved, exclude=VOLATILE).decode()
+        if body == self._last:
+            return
+        text = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "ledger": body})
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(text)
+        os.replace(fresh, self.path)
+        self._last = body
+
+    def load(self) -> Saved:
+        """What was last saved; nothing when there is no file.
+
+        Raises:
+            CorruptError: the file is torn or was changed by hand. It was moved aside, to `.corrupt`.
+        """
+        if not self.path.exists():
+            return Saved(entries=[], overheads={})
+        try:
+            outer = json.loads(self.path.read_text())
+            body = outer["ledger"]
+            if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
+                raise ValueError("its checksum is wrong")
+            return SAVED.validate_json(body)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = self.path.with_suffix(".corrupt")
+            os.replace(self.path, aside)
+            raise CorruptError(f"{self.path} can't be trusted ({error}) and was moved to {aside}") from error

@@ -16,7 +16,8 @@ GPU_IS_LOST = 15
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU of the fake. `processes` maps PIDs to bytes, or to None where NVML would not tell (MIG)."""
+    """One GPU of the fake. `processes` maps PIDs to bytes, or to None where NVML would not tell (vGPU); `drawing` has
+    those that do not compute. `xids` are critical errors, each told once in the life of the program that asks."""
 
     uuid: str
     total: int
@@ -24,7 +25,11 @@ class Gpu:
     reserved: int = 0
     unlisted: int = 0
     error: int = 0
+    mig: bool = False
+    hangs: bool = False
+    xids: tuple[int, ...] = ()
     processes: Mapping[int, int | None] = field(default_factory=dict)
+    drawing: Mapping[int, int] = field(default_factory=dict)
 
 
 class FakeNvml:
@@ -45,11 +50,19 @@ class FakeNvml:
         """What a program's environment needs to find this library before a real one."""
         return {"LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML_STATE": str(self.state)}
 
-    def write(self, *gpus: Gpu, init: int = 0) -> None:
+    def write(self, *gpus: Gpu, init: int = 0, limits: bool = False) -> None:
         """From now on these are the GPUs. The file changes in one step, so no reader sees half of it."""
         fresh = self.state.with_suffix(".new")
-        fresh.write_text("\n".join([f"init {init}", *_lines(gpus), ""]))
+        head = [f"init {init}", *(["limits"] if limits else [])]
+        fresh.write_text("\n".join([*head, *_lines(gpus), ""]))
         os.replace(fresh, self.state)
+
+    @property
+    def limits(self) -> list[tuple[str, str, int, int]]:
+        """Every limit that was set: GPU, cgroup, soft, hard."""
+        path = self.state.with_name(self.state.name + ".limits")
+        rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [(uuid, cgroup, int(soft), int(hard)) for uuid, cgroup, soft, hard in rows]
 
 
 def build(folder: Path) -> Path:
@@ -64,8 +77,10 @@ def build(folder: Path) -> Path:
 
 
 def _lines(gpus: Sequence[Gpu]) -> list[str]:
-    return [f"gpu {g.uuid} {g.total} {g.reserved} {g.unlisted} {g.error} {g.name}" for g in gpus] + [
-        f"proc {index} {pid} {'none' if size is None else size}"
-        for index, gpu in enumerate(gpus)
-        for pid, size in gpu.processes.items()
-    ]
+    lines = [f"gpu {g.uuid} {g.total} {g.reserved} {g.unlisted} {g.error} {g.name}" for g in gpus]
+    for index, gpu in enumerate(gpus):
+        lines += [f"mig {index}"] * gpu.mig + [f"hang {index}"] * gpu.hangs
+        lines += [f"xid {index} {number}" for number in gpu.xids]
+        lines += [f"proc {index} {pid} {'none' if size is None else size}" for pid, size in gpu.processes.items()]
+        lines += [f"draws {index} {pid} {size}" for pid, size in gpu.drawing.items()]
+    return lines

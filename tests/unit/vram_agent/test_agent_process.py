@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.vram_agent.conftest import NewAgent
-from tests.unit.vram_agent.helpers import AgentProcess, Holder, eventually, lease_request
+from tests.unit.vram_agent.helpers import DEADLINE, AgentProcess, Holder, eventually, lease_request
 from tests.unit.vram_agent.holder import UnixConnection
-from vram_agent.api import GIB, MIB, Lease, LeaseState, Refusal, State
+from vram_agent.api import GIB, MIB, EventKind, Lease, LeaseState, Refusal, State
 
 
 def take(agent: AgentProcess, holder: Holder, lease_id: str, size: int = 64 * MIB) -> Lease:
@@ -71,7 +71,8 @@ class TestLease:
             assert status == 403
             assert body["error"] == f"lease r1 belongs to process {holder.pid}, not to {thief.pid}"
         status, body = thief.do("ask", str(agent.socket), "POST", "/v1/leases", lease_request("r1"))
-        assert (status, body["error"]) == (403, f"request r1 belongs to process {holder.pid}")
+        assert status == 409
+        assert body["error"] == f"request r1 belongs to process {holder.pid}, not to {thief.pid}"
         agent.in_state("r1", LeaseState.STARTING)
 
     def test_activation_measures_the_holder(self, agent: AgentProcess, holder: Holder) -> None:
@@ -151,13 +152,34 @@ class TestPublicPort:
     def test_metrics_show_what_is_reserved(self, agent: AgentProcess, holder: Holder) -> None:
         take(agent, holder, "r1")
         families = text_string_to_metric_families(read(agent, "/metrics")[1])
-        samples = {s.name: s for family in families for s in family.samples if s.labels.get("lease", "r1") == "r1"}
-        reserved = samples["hive_lease_reserved_bytes"]
-        labels = {"node": "test-node", "device": "host", "model": "model-r1", "lease": "r1", "state": "STARTING"}
-        assert (reserved.labels, reserved.value) == (labels, 64 * MIB)
+        samples = {s.name: s for family in families for s in family.samples if "kind" not in s.labels}
+        charged = samples["hive_lease_charged_bytes"]
+        labels = {"node": "test-node", "device": "host", "model": "model-r1", "state": "STARTING"}
+        assert (charged.labels, charged.value) == (labels, 64 * MIB)
         assert samples["hive_device_leased_bytes"].value == 64 * MIB
         assert samples["hive_device_broken"].value == 0
-        assert samples["hive_leases_refused_total"].value == 0
+        assert samples["hive_device_sample_age_seconds"].value < DEADLINE
+        assert samples["hive_start_wait_seconds_count"].value == 1
+
+    def test_metrics_count_refusals_by_reason(self, agent: AgentProcess, holder: Holder) -> None:
+        total = agent.device("host").total
+        holder.do("ask", str(agent.socket), "POST", "/v1/leases", lease_request("r1", total))
+        holder.do("ask", str(agent.socket), "POST", "/v1/leases", lease_request("r2", 1, "GPU-x"))
+        families = text_string_to_metric_families(read(agent, "/metrics")[1])
+        found = {
+            s.labels["reason"]: s.value for f in families for s in f.samples if s.name == "hive_lease_refusals_total"
+        }
+        assert found == {"no_room": 1, "device": 1, "queue_full": 0, "conflict": 0, "invalid": 0}
+
+    def test_metrics_show_how_far_an_engine_is_from_its_budget(self, agent: AgentProcess, holder: Holder) -> None:
+        take(agent, holder, "r1", GIB)
+        holder.do("hold", 64 * MIB)
+        call(agent, holder, "POST", "/v1/leases/r1/active")
+        families = text_string_to_metric_families(read(agent, "/metrics")[1])
+        samples = {s.name: s.value for f in families for s in f.samples if s.labels.get("model") == "model-r1"}
+        used = samples["hive_lease_used_bytes"]
+        assert 64 * MIB <= used < 128 * MIB
+        assert samples["hive_lease_drift_bytes"] == used - GIB
 
     def test_changes_nothing(self, agent: AgentProcess, holder: Holder) -> None:
         take(agent, holder, "r1")
@@ -178,7 +200,8 @@ class TestLife:
         assert agent.socket.exists(), "it had no time to clean up"
         agent.start()
         after = agent.in_state("r1", LeaseState.STARTING)
-        assert (after.pid, after.bytes, after.since) == (holder.pid, before.bytes, before.since)
+        assert (after.pid, after.bytes) == (holder.pid, before.bytes)
+        assert after.since == pytest.approx(before.since, abs=1)
         assert call(agent, holder, "POST", "/v1/leases/r1/active") == 200
         holder.kill()
         agent.gone("r1")
@@ -197,16 +220,38 @@ class TestLife:
             agent.start()
         assert [lease.id for lease in agent.state().leases] == ["first"]
 
-    def test_a_corrupt_ledger_is_set_aside(self, agent: AgentProcess, holder: Holder) -> None:
+    def test_a_torn_ledger_is_rebuilt_from_those_who_hold_leases(
+        self, agent: AgentProcess, holder: Holder, new_holder: Callable[[], Holder]
+    ) -> None:
+        """Nobody else gets anything before they had time to say so."""
         take(agent, holder, "r1")
+        call(agent, holder, "POST", "/v1/leases/r1/active")
         agent.stop(signal.SIGKILL)
         torn = agent.ledger_file.read_bytes()[:-10]
         agent.ledger_file.write_bytes(torn)
         agent.start()
         assert agent.state().leases == ()
         assert agent.ledger_file.with_suffix(".corrupt").read_bytes() == torn
-        assert "corrupt and was moved to" in agent.log.read_text()
-        take(agent, holder, "r2")
+        (event,) = agent.state().events
+        assert event.kind is EventKind.LEDGER
+        assert "can't be trusted (" in event.text
+
+        newcomer = new_holder()
+        newcomer.tell("ask", str(agent.socket), "POST", "/v1/leases", lease_request("r2"))
+        agent.in_state("r2", LeaseState.PENDING)
+        claim = lease_request("r1") | {"state": "ACTIVE"}
+        status, body = holder.do("ask", str(agent.socket), "PUT", "/v1/leases/r1", claim)
+        assert (status, body["state"], body["pid"]) == (200, "ACTIVE", holder.pid)
+        agent.in_state("r2", LeaseState.PENDING)
+        assert newcomer.answer()[0] == 200
+        assert {lease.id for lease in agent.state().leases} == {"r1", "r2"}
+
+    def test_a_claim_of_what_is_known_changes_nothing(self, agent: AgentProcess, holder: Holder) -> None:
+        take(agent, holder, "r1")
+        claim = lease_request("r1") | {"state": "ACTIVE"}
+        assert holder.do("ask", str(agent.socket), "PUT", "/v1/leases/r1", claim)[1]["state"] == "STARTING"
+        status, body = holder.do("ask", str(agent.socket), "PUT", "/v1/leases/r2", claim)
+        assert (status, body["error"]) == (400, "the address and the body name two different leases")
 
     def test_sigterm_ends_it_cleanly(self, agent: AgentProcess, holder: Holder) -> None:
         take(agent, holder, "r1")
@@ -228,7 +273,7 @@ class TestStartThatFails:
     @staticmethod
     def error(agent: AgentProcess) -> str:
         assert agent.launch().wait() == 1
-        lines = [line for line in agent.log.read_text().splitlines() if " INFO " not in line]
+        lines = [line for line in agent.log.read_text().splitlines() if not line.startswith("{")]
         assert lines[0].startswith("ERROR: ")
         assert all(line.startswith("FIX: ") for line in lines[1:])
         return lines[0]
@@ -253,6 +298,10 @@ class TestStartThatFails:
             agent = new_agent(HIVE_AGENT_PORT=str(port))
             assert str(port) in self.error(agent)
         assert not agent.socket.exists()
+
+    def test_beside_another_agent_on_the_same_socket(self, agent: AgentProcess, new_agent: NewAgent) -> None:
+        assert f"another agent serves {agent.socket}" in self.error(new_agent())
+        assert agent.ask("GET", "/v1/state")[0] == 200
 
     def test_does_not_take_the_socket_of_the_agent_that_runs(self, agent: AgentProcess, new_agent: NewAgent) -> None:
         self.error(new_agent(HIVE_AGENT_PORT=str(agent.port)))

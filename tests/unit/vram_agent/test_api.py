@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from vram_agent.api import GIB, MIB, Device, LeaseRequest, human
+from vram_agent.api import GIB, MIB, Device, Enforcement, LeaseRequest, human
 
 REQUEST = {"request_id": "r1", "model": "m", "bytes": 1, "devices": ["gpu0"]}
 
@@ -55,6 +55,7 @@ def test_allocatable_is_what_stays_when_nothing_is_leased(foreign: int, allocata
         id="gpu0",
         kind="nvml",
         name="GPU",
+        enforcement=Enforcement.TORCH,
         total=100,
         reserved=4,
         safety=6,

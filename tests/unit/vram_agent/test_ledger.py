@@ -1,10 +1,14 @@
 """Each rule of the ledger by example. One device leases 80 bytes while no more than the headroom of 10 is foreign."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.vram_agent.world import HEADROOM, LEASABLE, OUTSIDER, STALE_AFTER, World
-from vram_agent.api import LeaseRequest, LeaseState
-from vram_agent.ledger import DeviceInfo, Ledger, Process, RefusedError
+from vram_agent import views
+from vram_agent.api import Claim, LeaseRequest, LeaseState, Reason
+from vram_agent.ledger import LEAVING_PATIENCE, QUEUE_LIMIT
+from vram_agent.records import Process, RefusedError
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ class TestQueue:
         world.settle()
         assert waiter.state == "PENDING"
         world.kill(leaving.holder)
-        world.observe()
+        world.rounds()
         world.settle()
         assert waiter.state == "STARTING"
 
@@ -113,7 +117,7 @@ class TestQueue:
         assert (big.state, small.state) == ("PENDING", "PENDING")
         assert world.ledger.free("gpu0") == 20, "small would fit now"
         world.kill(leaving.holder)
-        world.observe()
+        world.rounds()
         world.settle()
         assert (big.state, small.state) == ("STARTING", "PENDING")
         world.ledger.activate("big", world.now)
@@ -192,7 +196,7 @@ class TestForeign:
         world.hold("gpu1", lease.holder.pid, 50)
         world.observe()
         assert world.ledger.foreign("gpu1") == 50
-        device = world.ledger.device_views(world.now, {lease.holder.pid: "python"})[1]
+        device = views.devices(world.ledger, world.now, {lease.holder.pid: "python"}.__getitem__)[1]
         assert [(p.pid, p.name, p.bytes) for p in device.processes] == [(lease.holder.pid, "python", 50)]
 
     def test_memory_of_a_waiter_is_foreign_to_the_others(self, world: World) -> None:
@@ -236,7 +240,7 @@ class TestForeign:
         world.observe()
         world.kill(lease.holder)
         world.observe()
-        device = world.ledger.device_views(world.now, {OUTSIDER: "Xorg"})[0]
+        device = views.devices(world.ledger, world.now, {OUTSIDER: "Xorg"}.__getitem__)[0]
         assert [(p.pid, p.name, p.bytes) for p in device.processes] == [(OUTSIDER, "Xorg", 5)]
         assert (device.foreign, device.leased, device.free) == (5, 30, 50)
         assert device.allocatable == LEASABLE
@@ -244,13 +248,16 @@ class TestForeign:
 
 class TestTrust:
     def test_nothing_is_granted_before_the_first_sample(self) -> None:
-        ledger = Ledger([DeviceInfo("gpu0", "nvml", "GPU")], safety=0, headroom=0, stale_after=STALE_AFTER)
-        with pytest.raises(RefusedError, match="gpu0 grants nothing: not sampled yet"):
-            ledger.request(LeaseRequest(request_id="a", model="a", bytes=1, devices=("gpu0",)), Process(1, 1), 0.0)
+        world = World("gpu0", sampled=False)
+        world.hanging.add("gpu0")
+        assert "gpu0 grants nothing: not sampled yet" in str(refusal_of(world, 1, "gpu0"))
 
     def test_a_stale_sample_grants_nothing(self, world: World) -> None:
+        world.hanging.add("gpu0")
         world.now += STALE_AFTER
-        world.serve("on time", 1, "gpu0")
+        first = world.request("on time", 1, "gpu0")
+        assert world.settle() == {}
+        world.ledger.drain(first.id, world.now)
         world.now += 0.5
         assert "the last sample is 3.5 s old (limit 3.0 s)" in str(refusal_of(world, 1, "gpu0"))
 
@@ -268,7 +275,7 @@ class TestTrust:
         assert "gpu0 grants nothing: GPU is lost" in str(refusal_of(world, 1, "gpu0"))
         assert refusal_of(world, 1, "gpu0", "gpu1").refusal.device == "gpu0"
         assert world.ask("a", LEASABLE, "gpu1").state is LeaseState.STARTING
-        assert [device.error for device in world.ledger.device_views(world.now, {})] == ["GPU is lost", None]
+        assert [device.error for device in views.devices(world.ledger, world.now, str)] == ["GPU is lost", None]
 
 
 class TestRelease:
@@ -278,7 +285,7 @@ class TestRelease:
         assert world.observe() == []
         assert (lease.state, world.ledger.free("gpu0")) == (LeaseState.DRAINING, 20)
         world.kill(lease.holder)
-        assert world.observe() == [lease]
+        assert world.rounds() == [lease]
         assert world.ledger.free("gpu0") == LEASABLE
 
     def test_bytes_of_the_dead_stay_charged_until_the_device_drops_them(self, world: World) -> None:
@@ -291,7 +298,7 @@ class TestRelease:
             assert world.ledger.free("gpu0") == 20
             assert world.ledger.foreign("gpu0") == 0
         world.hold("gpu0", lease.holder.pid, 0)
-        assert world.observe() == [lease]
+        assert world.rounds() == [lease]
 
     def test_a_surviving_child_keeps_an_orphaned_lease(self, world: World) -> None:
         lease = world.serve("a", 60, "gpu0")
@@ -300,15 +307,15 @@ class TestRelease:
         world.kill(lease.holder)
         assert world.observe() == []
         assert (lease.state, world.ledger.free("gpu0")) == (LeaseState.ORPHANED, 20)
-        assert world.ledger.lease_view(lease).pids == (child.pid,)
+        assert views.lease(world.ledger, lease).pids == (child.pid,)
         world.kill(child)
-        assert world.observe() == [lease]
+        assert world.rounds() == [lease]
 
     def test_a_reused_pid_is_not_the_holder(self, world: World) -> None:
         lease = world.serve("a", 60, "gpu0")
         world.kill(lease.holder)
         world.live[Process(lease.holder.pid, lease.holder.start + 1)] = 1
-        assert world.observe() == [lease]
+        assert world.rounds() == [lease]
 
     def test_a_draining_lease_whose_holder_dies_is_orphaned_until_its_child_ends(self, world: World) -> None:
         lease = world.serve("a", 60, "gpu0")
@@ -332,7 +339,7 @@ class TestRelease:
         assert world.observe() == []
         assert world.ledger.free("gpu0") == 20
         world.hold("gpu0", lease.holder.pid, 0)
-        assert world.observe() == [lease]
+        assert world.rounds() == [lease]
 
     def test_a_start_that_is_given_up_lets_the_next_one_start(self, world: World) -> None:
         world.ask("first", 30, "gpu0")
@@ -362,3 +369,235 @@ class TestRelease:
         world.serve("a", 30, "gpu0")
         world.ledger.drain("a", world.now)
         assert world.ledger.activate("a", world.now).state is LeaseState.DRAINING
+
+    def test_a_process_that_is_off_the_list_for_one_round_keeps_its_lease(self, world: World) -> None:
+        """Drivers do that between the exit of a process and the end of its memory."""
+        lease = world.serve("a", 60, "gpu0")
+        world.hold("gpu0", lease.holder.pid, 50)
+        world.observe()
+        world.kill(lease.holder)
+        world.hold("gpu0", lease.holder.pid, 0)
+        assert world.observe() == []
+        world.hold("gpu0", lease.holder.pid, 50)
+        assert world.rounds() == []
+        world.hold("gpu0", lease.holder.pid, 0)
+        assert world.rounds() == [lease]
+
+    def test_a_device_that_hangs_releases_nothing(self, world: World) -> None:
+        lease = world.serve("a", 60, "gpu0", "gpu1")
+        world.kill(lease.holder)
+        world.hanging.add("gpu1")
+        assert world.rounds() == []
+        assert world.ledger.free("gpu0") == 20
+        world.hanging.clear()
+        assert world.rounds() == [lease]
+
+    def test_nobody_waits_longer_for_what_does_not_leave(self, world: World) -> None:
+        """A process in the kernel's D state, or a holder that drains and then lives on."""
+        world.serve("stuck", 60, "gpu0")
+        world.ledger.drain("stuck", world.now)
+        waiter = world.ask("waiter", 60, "gpu0")
+        world.now += LEAVING_PATIENCE
+        world.observe()
+        assert "60 B stuck (DRAINING" in world.settle()[waiter.id]
+
+    def test_what_is_taken_in_while_processes_are_listed_is_not_taken_for_dead(self, world: World) -> None:
+        among = list(world.ledger.entries)
+        entry = world.request("new", 10, "gpu0")
+        world.ledger.observe({}, lambda _: set(), among, world.now)
+        assert world.ledger.entries == {"new": entry}
+
+
+class TestRequestId:
+    def test_can_not_stand_for_two_leases(self, world: World) -> None:
+        first = world.serve("a", 30, "gpu0")
+        with pytest.raises(RefusedError, match="request a already stands for 30 bytes of gpu0 for a") as caught:
+            world.request("a", 31, "gpu0", holder=first.holder)
+        assert caught.value.refusal.reason is Reason.CONFLICT
+
+    def test_of_another_process_is_not_given_away(self, world: World) -> None:
+        first = world.serve("a", 30, "gpu0")
+        with pytest.raises(RefusedError, match=f"request a belongs to process {first.holder.pid}, not to"):
+            world.request("a", 30, "gpu0")
+
+    def test_of_a_lease_that_leaves_is_used_up(self, world: World) -> None:
+        first = world.serve("a", 30, "gpu0")
+        world.ledger.drain("a", world.now)
+        with pytest.raises(RefusedError, match="the lease of request a is DRAINING"):
+            world.request("a", 30, "gpu0", holder=first.holder)
+
+    def test_nobody_waits_for_any_more_leaves_nothing(self, world: World) -> None:
+        waiter = world.ask("a", 30, "gpu0")
+        assert waiter.state is LeaseState.STARTING
+        world.ledger.give_up("a", world.now)
+        assert world.ledger.entries == {}
+
+    def test_that_was_answered_once_is_not_undone_by_a_second_caller_that_hangs_up(self, world: World) -> None:
+        lease = world.ask("a", 30, "gpu0")
+        lease.told = True
+        world.ledger.give_up("a", world.now)
+        assert world.ledger.entries == {"a": lease}
+
+
+def test_the_queue_is_bounded(world: World) -> None:
+    for number in range(QUEUE_LIMIT):
+        world.request(f"waiter {number}", 1, "gpu0")
+    with pytest.raises(RefusedError, match=f"{QUEUE_LIMIT} requests wait already") as caught:
+        world.request("one more", 1, "gpu0")
+    assert caught.value.refusal.reason is Reason.QUEUE_FULL
+    assert "one more" not in world.ledger.entries
+
+
+def test_a_waiters_own_memory_does_not_count_against_it(world: World) -> None:
+    """On `host` a replica has imported torch before it asks."""
+    holder = world.spawn()
+    world.hold("gpu0", holder.pid, 30)
+    assert world.ask("a", LEASABLE, "gpu0", holder=holder).state is LeaseState.STARTING
+
+
+class TestSleep:
+    @pytest.fixture
+    def sleeper(self, world: World) -> str:
+        """A lease of 60 that sleeps and holds 5."""
+        lease = world.serve("sleeper", 60, "gpu0")
+        world.hold("gpu0", lease.holder.pid, 5)
+        world.observe()
+        world.ledger.sleep(lease.id, world.now)
+        return lease.id
+
+    def test_keeps_its_measured_residual(self, world: World, sleeper: str) -> None:
+        assert world.ledger.free("gpu0") == LEASABLE - 5
+
+    def test_that_grows_is_charged(self, world: World, sleeper: str) -> None:
+        world.hold("gpu0", world.ledger.entries[sleeper].holder.pid, 9)
+        world.observe()
+        assert world.ledger.free("gpu0") == LEASABLE - 9
+
+    def test_wakes_into_its_whole_budget(self, world: World, sleeper: str) -> None:
+        entry = world.ledger.wake(sleeper)
+        world.settle()
+        assert (entry.state, world.ledger.free("gpu0")) == (LeaseState.STARTING, 20)
+        world.ledger.activate(sleeper, world.now)
+        assert (entry.state, world.ledger.free("gpu0")) == (LeaseState.ACTIVE, 20)
+
+    def test_waits_for_its_turn_to_wake(self, world: World, sleeper: str) -> None:
+        world.ask("other", 20, "gpu0")
+        entry = world.ledger.wake(sleeper)
+        assert world.settle() == {}
+        assert (entry.state, views.lease(world.ledger, entry).place) == (LeaseState.SLEEPING, 1)
+        world.ledger.activate("other", world.now)
+        world.settle()
+        assert entry.state is LeaseState.STARTING
+
+    def test_sleeps_on_when_its_bytes_are_taken(self, world: World, sleeper: str) -> None:
+        world.serve("other", 40, "gpu0")
+        entry = world.ledger.wake(sleeper)
+        assert "sleeper asked for 60 B (60 bytes) of gpu0; 40 B (40 bytes) can be had" in world.settle()[sleeper]
+        assert (entry.state, world.ledger.queue, world.ledger.free("gpu0")) == (LeaseState.SLEEPING, [], 35)
+
+    def test_sleeps_on_when_nobody_waits_for_the_answer(self, world: World, sleeper: str) -> None:
+        entry = world.ledger.wake(sleeper)
+        world.settle()
+        world.ledger.give_up(sleeper, world.now)
+        assert (entry.state, world.ledger.free("gpu0")) == (LeaseState.SLEEPING, LEASABLE - 5)
+
+    def test_drained_takes_no_more_than_asleep(self, world: World, sleeper: str) -> None:
+        world.serve("other", LEASABLE - 5, "gpu0")
+        world.ledger.drain(sleeper, world.now)
+        assert world.ledger.free("gpu0") == 0
+
+    def test_that_dies_while_it_wakes_takes_all_of_its_budget(self, world: World, sleeper: str) -> None:
+        entry = world.ledger.wake(sleeper)
+        world.settle()
+        child = world.spawn(entry.holder.pid)
+        world.observe()
+        world.kill(entry.holder)
+        world.observe()
+        assert (entry.state, world.ledger.free("gpu0")) == (LeaseState.ORPHANED, 20)
+        world.kill(child)
+        world.hold("gpu0", entry.holder.pid, 0)
+        assert world.rounds() == [entry]
+
+    def test_only_an_active_lease_can_sleep(self, world: World) -> None:
+        world.ask("a", 10, "gpu0")
+        with pytest.raises(RefusedError, match="lease a is STARTING; only ACTIVE ones can sleep"):
+            world.ledger.sleep("a", world.now)
+
+    def test_what_leaves_does_not_wake(self, world: World, sleeper: str) -> None:
+        world.ledger.drain(sleeper, world.now)
+        with pytest.raises(RefusedError, match="DRAINING"):
+            world.ledger.wake(sleeper)
+
+
+class TestClaim:
+    def claim(self, lease_id: str, size: int, *devices: str, state: LeaseState = LeaseState.ACTIVE) -> Claim:
+        return Claim.model_validate(
+            {"request_id": lease_id, "model": lease_id, "bytes": size, "devices": devices, "state": state}
+        )
+
+    def test_brings_a_lost_lease_back_even_where_it_does_not_fit(self, world: World) -> None:
+        world.serve("other", 60, "gpu0")
+        entry = world.ledger.claim(self.claim("a", 60, "gpu0"), world.spawn(), world.now)
+        assert (entry.state, world.ledger.free("gpu0")) == (LeaseState.ACTIVE, -40)
+
+    def test_of_a_lease_that_is_known_changes_nothing(self, world: World) -> None:
+        lease = world.serve("a", 60, "gpu0")
+        again = self.claim("a", 60, "gpu0", state=LeaseState.STARTING)
+        assert world.ledger.claim(again, lease.holder, world.now) is lease
+        assert lease.state is LeaseState.ACTIVE
+
+    def test_nothing_is_granted_while_claims_may_come(self, world: World) -> None:
+        world.ledger.held_until = world.now + 10
+        waiter = world.ask("a", 60, "gpu0")
+        assert waiter.state is LeaseState.PENDING
+        world.now += 10
+        world.observe()
+        world.settle()
+        assert waiter.state is LeaseState.STARTING
+
+
+class TestOverhead:
+    def serve(self, world: World, lease_id: str, held: int) -> None:
+        """A lease of 40 of which 25 were planned."""
+        holder = world.spawn()
+        request = LeaseRequest(
+            request_id=lease_id, model="m", bytes=40, devices=("gpu0",), planned=25, fingerprint="print"
+        )
+        world.ledger.request(request, holder, world.now)
+        world.observe()
+        world.settle()
+        world.hold("gpu0", holder.pid, held)
+        world.observe()
+        world.ledger.activate(lease_id, world.now)
+
+    def test_is_the_most_that_an_active_engine_held_beyond_its_plan(self, world: World) -> None:
+        self.serve(world, "a", 32)
+        assert world.ledger.overheads == {"print": 7}
+        self.serve(world, "b", 28)
+        assert world.ledger.overheads == {"print": 7}
+        world.hold("gpu0", world.ledger.entries["b"].holder.pid, 35)
+        world.observe()
+        assert world.ledger.overheads == {"print": 10}
+
+    def test_says_nothing_before_the_engine_is_active(self, world: World) -> None:
+        world.ask("a", 40, "gpu0")
+        world.observe()
+        assert world.ledger.overheads == {}
+
+    def test_is_not_learned_from_ram(self, world: World) -> None:
+        world.ledger.devices["gpu0"] = replace(world.ledger.devices["gpu0"], kind="host")
+        self.serve(world, "a", 32)
+        assert world.ledger.overheads == {}
+
+
+class TestLostDevice:
+    def test_grants_nothing_and_says_why(self, world: World) -> None:
+        world.ledger.devices["gpu0"] = replace(world.ledger.devices["gpu0"], lost="it fell off the bus")
+        assert "gpu0 grants nothing: it fell off the bus" in str(refusal_of(world, 1, "gpu0"))
+
+    def test_does_not_keep_the_lease_of_a_dead_process(self, world: World) -> None:
+        lease = world.serve("a", 30, "gpu0", "gpu1")
+        world.ledger.devices["gpu0"] = replace(world.ledger.devices["gpu0"], lost="it fell off the bus")
+        world.hanging.add("gpu0")
+        world.kill(lease.holder)
+        assert world.rounds() == [lease]

@@ -3,9 +3,11 @@
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from tests.fake_nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, FakeNvml, Gpu
 from tests.unit.vram_agent.conftest import NewAgent
 from tests.unit.vram_agent.helpers import DEADLINE, ROOT, AgentProcess, Holder, eventually, lease_request
-from vram_agent.api import GIB, MIB, LeaseState
+from vram_agent.api import GIB, MIB, EventKind, LeaseState
 
 BIG = Gpu("GPU-big", 80 * GIB, name="NVIDIA H100 80GB HBM3", reserved=600 * MIB)
 SMALL = Gpu("GPU-small", 24 * GIB, name="NVIDIA L4", reserved=300 * MIB)
@@ -37,7 +39,7 @@ with mock.patch("os.path.exists", on_this_node):
         sys.exit()
 print(json.dumps([dataclasses.asdict(device) for device in source.devices()]), flush=True)
 for _ in sys.stdin:
-    samples = source.sample([], 5.0)
+    samples = {d.id: source.sample(d.id, [], 5.0) for d in source.devices() if not d.lost}
     print(json.dumps({device: dataclasses.asdict(sample) for device, sample in samples.items()}), flush=True)
 """
 
@@ -62,6 +64,37 @@ class Probe:
         assert self.process.stdout is not None
         assert select.select([self.process.stdout], [], [], DEADLINE)[0], "the probe does not answer"
         return json.loads(self.process.stdout.readline())
+
+
+LIMITS = """
+import pathlib, sys
+from vram_agent.devices import LimitError
+from vram_agent.nvml import NvmlSource
+
+source = NvmlSource(pathlib.Path(sys.argv[1]))
+print(source.devices()[0].enforcement.value)
+for call in sys.argv[2:]:
+    try:
+        print(eval("source." + call))
+    except LimitError as error:
+        print(error)
+"""
+
+
+@dataclass
+class LimitProbe:
+    """Calls a source in a process of its own, over a folder that stands for the tree of cgroups."""
+
+    nvml: FakeNvml
+    cgroups: Path
+
+    def run(self, *calls: str) -> list[str]:
+        """The enforcement of the first GPU, and what each call returned or said."""
+        program = [sys.executable, "-c", LIMITS, str(self.cgroups), *calls]
+        env = dict(os.environ) | self.nvml.env
+        return subprocess.run(
+            program, cwd=ROOT, env=env, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
 
 
 NewProbe = Callable[..., Probe]
@@ -120,15 +153,39 @@ class TestSource:
         nvml.write(BIG, SMALL)
         assert source.sample()["GPU-big"]["error"] is None
 
-    def test_a_gpu_that_is_lost_from_the_start_is_left_out(self, nvml: FakeNvml, probe: NewProbe) -> None:
+    def test_a_gpu_that_is_lost_from_the_start_is_named(self, nvml: FakeNvml, probe: NewProbe) -> None:
         nvml.write(Gpu("GPU-big", 80 * GIB, error=GPU_IS_LOST), SMALL)
-        assert [device["id"] for device in probe().opened] == ["GPU-small"]
+        lost, small = probe().opened
+        assert (lost["id"], small["id"], small["lost"]) == ("index-0", "GPU-small", None)
+        assert "could not open it: NVML: GPU is lost" in lost["lost"]
 
     def test_no_memory_by_process_is_an_error(self, nvml: FakeNvml, probe: NewProbe) -> None:
-        nvml.write(Gpu("GPU-mig", 80 * GIB, processes={11: GIB, 12: None}), SMALL)
+        nvml.write(Gpu("GPU-v", 80 * GIB, processes={11: GIB, 12: None}), SMALL)
         samples = probe().sample()
-        assert "no per-process memory here (MIG or vGPU mode)" in samples["GPU-mig"]["error"]
+        assert "no per-process memory here (vGPU mode)" in samples["GPU-v"]["error"]
         assert samples["GPU-small"]["error"] is None
+
+    def test_a_gpu_in_mig_mode_is_not_leased(self, nvml: FakeNvml, probe: NewProbe) -> None:
+        nvml.write(Gpu("GPU-mig", 80 * GIB, mig=True), SMALL)
+        samples = probe().sample()
+        assert samples["GPU-mig"]["error"] == "MIG mode is on; Hive leases whole GPUs. FIX: nvidia-smi -mig 0"
+        assert samples["GPU-small"]["error"] is None
+
+    def test_what_draws_and_does_not_compute_is_listed(self, nvml: FakeNvml, probe: NewProbe) -> None:
+        nvml.write(Gpu("GPU-a", 8 * GIB, processes={11: GIB}, drawing={12: MIB, 11: GIB}))
+        sample = probe().sample()["GPU-a"]
+        assert sample["by_pid"] == {"11": GIB, "12": MIB}
+
+    def test_a_critical_error_stays(self, nvml: FakeNvml, probe: NewProbe) -> None:
+        """79: the GPU has fallen off the bus. 31 is a program's own mistake."""
+        nvml.write(BIG, SMALL)
+        source = probe()
+        nvml.write(replace(BIG, xids=(31, 79)), replace(SMALL, xids=(43,)))
+        samples = source.sample()
+        assert "the driver reported Xid 79 for it. FIX: " in samples["GPU-big"]["error"]
+        assert samples["GPU-small"]["error"] is None
+        nvml.write(BIG, SMALL)
+        assert "Xid 79" in source.sample()["GPU-big"]["error"]
 
 
 class TestNoDevice:
@@ -142,9 +199,7 @@ class TestNoDevice:
         nvml.library = no_library(nvml)
         assert "NVML Shared Library Not Found. FIX: " in probe().opened["no_device"]
 
-    @pytest.mark.parametrize("gpus", [[], [Gpu("GPU-a", GIB, error=GPU_IS_LOST)]])
-    def test_no_gpu(self, nvml: FakeNvml, probe: NewProbe, gpus: list[Gpu]) -> None:
-        nvml.write(*gpus)
+    def test_no_gpu(self, probe: NewProbe) -> None:
         assert probe().opened["no_device"].startswith("NVML shows no GPU on this node. FIX: ")
 
     def test_auto_takes_the_gpus_where_there_are_some(self, nvml: FakeNvml, probe: NewProbe) -> None:
@@ -230,6 +285,38 @@ class TestAgent:
         nvml.write(BIG, SMALL)
         agent.gone("r1")
 
+    def test_a_gpu_whose_driver_hangs_stops_nothing_else(
+        self, agent: AgentProcess, nvml: FakeNvml, holder: Holder
+    ) -> None:
+        nvml.write(replace(BIG, hangs=True), SMALL)
+        eventually(lambda: "is 3." in (agent.device("GPU-big").error or ""), "the last sample is too old")
+        self.take(agent, holder, GIB, "GPU-small")
+        assert agent.ask("POST", "/v1/leases", lease_request("r2", 1, "GPU-big"))[0] == 409
+        nvml.write(BIG, SMALL)
+        eventually(lambda: agent.device("GPU-big").error is None, "it answers again")
+
+    def test_ends_while_a_driver_hangs(self, agent: AgentProcess, nvml: FakeNvml) -> None:
+        nvml.write(replace(BIG, hangs=True), SMALL)
+        agent.sampled_again()
+        assert agent.stop() == 0
+
+    def test_too_much_foreign_memory_puts_a_gpu_over(self, agent: AgentProcess, nvml: FakeNvml, holder: Holder) -> None:
+        """No grants, an alarm that names the process, and nothing done to the engine that runs."""
+        self.take(agent, holder, 20 * GIB, "GPU-small")
+        me = os.getpid()
+        nvml.write(BIG, Gpu("GPU-small", 24 * GIB, processes={holder.pid: 18 * GIB, me: 5 * GIB}))
+        eventually(lambda: agent.device("GPU-small").over, "the GPU is over")
+        texts = {event.kind: event.text for event in agent.state().events}
+        assert f"(pid {me}) 5.00 GiB" in texts[EventKind.FOREIGN]
+        assert texts[EventKind.OVER].startswith("GPU-small is over by 1.06 GiB: leases take 20.00 GiB")
+        agent.in_state("r1", LeaseState.STARTING)
+        nvml.write(BIG, Gpu("GPU-small", 24 * GIB, processes={holder.pid: 18 * GIB}))
+        eventually(lambda: not agent.device("GPU-small").over, "it is over no more")
+        assert {e.text for e in agent.state().events if e.kind is EventKind.CLEARED} == {
+            "GPU-small: no longer over",
+            "GPU-small: no longer foreign",
+        }
+
     def test_a_lease_of_two_gpus_takes_both_or_none(
         self, agent: AgentProcess, holder: Holder, new_holder: Callable[[], Holder]
     ) -> None:
@@ -240,3 +327,31 @@ class TestAgent:
         status, body = new_holder().do("ask", str(agent.socket), "POST", "/v1/leases", request)
         assert (status, body["device"]) == (409, "GPU-small")
         assert [device.leased for device in agent.state().devices] == [20 * GIB, 20 * GIB]
+
+
+class TestLimits:
+    """The driver's own limits for cgroups. The tree is a folder here; real containers have their ids as names too."""
+
+    @pytest.fixture
+    def source(self, nvml: FakeNvml, tmp_path: Path) -> LimitProbe:
+        nvml.write(SMALL, limits=True)
+        (tmp_path / "cgroup" / "kubepods.slice" / "cri-containerd-abc.scope").mkdir(parents=True)
+        return LimitProbe(nvml, tmp_path / "cgroup")
+
+    def test_are_set_and_taken_away_for_a_container(self, source: LimitProbe, nvml: FakeNvml) -> None:
+        answer = source.run(
+            "limit('GPU-small', '/../../x/cri-containerd-abc.scope', 5)", "limit('GPU-small', 'abc', 0)"
+        )
+        folder = str(source.cgroups / "kubepods.slice" / "cri-containerd-abc.scope")
+        assert answer == ["driver", "None", "there is no container with the cgroup abc"]
+        assert nvml.limits == [("GPU-small", folder, 5, 5)]
+        assert source.run("limit('GPU-small', '/y/cri-containerd-abc.scope', 0)") == ["driver", "None"]
+        assert nvml.limits[-1] == ("GPU-small", folder, 0, 2**64 - 1)
+
+    def test_are_not_used_where_the_driver_has_none(self, source: LimitProbe, nvml: FakeNvml) -> None:
+        nvml.write(SMALL)
+        assert source.run() == ["torch"]
+
+    def test_are_not_used_where_the_agent_sees_no_containers(self, source: LimitProbe) -> None:
+        shutil.rmtree(source.cgroups / "kubepods.slice")
+        assert source.run() == ["torch"]

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.vram_agent.helpers import Holder
 from vram_agent import processes
 from vram_agent.api import MIB
-from vram_agent.ledger import Process
+from vram_agent.records import Process
 
 STRANGE_NAMES = ["a b", "x) S 1 (", ") Z", "(((", "1 kB", "x kB", "a\nb", "\xc2\xb2 kB", "\xff\xfe", "caf\xe9"]
 
@@ -18,6 +18,11 @@ def live(pid: int) -> Process:
     process = processes.find(pid)
     assert process is not None
     return process
+
+
+def family_of(roots: set[Process]) -> set[Process]:
+    """The live ones, and all that descend from them, as of now."""
+    return processes.Families(processes.listing()).of(roots)
 
 
 def test_start_time_tells_this_process_from_a_later_one(holder: Holder) -> None:
@@ -40,26 +45,26 @@ def test_a_zombie_does_not_count(holder: Holder) -> None:
     zombie = holder.do("leave_a_zombie")
     assert Path(f"/proc/{zombie}").exists()
     assert processes.find(zombie) is None
-    assert processes.with_descendants({live(holder.pid)}) == {live(holder.pid)}
+    assert family_of({live(holder.pid)}) == {live(holder.pid)}
 
 
 def test_descendants_are_found_with_the_grandchild(holder: Holder) -> None:
     child, grandchild = holder.fork(generations=2)
     family = {live(holder.pid), live(child), live(grandchild)}
-    assert processes.with_descendants({live(holder.pid)}) == family
+    assert family_of({live(holder.pid)}) == family
 
 
 def test_an_orphan_is_found_from_the_former_set(holder: Holder) -> None:
     child, grandchild = holder.fork(generations=2)
-    family = processes.with_descendants({live(holder.pid)})
+    family = family_of({live(holder.pid)})
     holder.kill()
-    assert processes.with_descendants(family) == {live(child), live(grandchild)}
+    assert family_of(family) == {live(child), live(grandchild)}
 
 
 def test_a_reused_pid_is_nobody(holder: Holder) -> None:
     holder.fork()
     former = Process(holder.pid, live(holder.pid).start - 1)
-    assert processes.with_descendants({former}) == set()
+    assert family_of({former}) == set()
 
 
 @pytest.mark.parametrize("name", STRANGE_NAMES)
@@ -71,7 +76,7 @@ def test_a_strange_name_hides_nothing(new_holder: Callable[[], Holder], name: st
     start = processes.start_time(strange.pid)
     assert start is not None
     assert start >= live(plain.pid).start
-    assert processes.with_descendants({live(strange.pid)}) == {live(strange.pid), live(child)}
+    assert family_of({live(strange.pid)}) == {live(strange.pid), live(child)}
     assert (processes.resident(strange.pid) or 0) > MIB
     assert processes.name(strange.pid) == name.encode("latin-1").decode(errors="replace")
 
@@ -92,3 +97,18 @@ def test_files_that_a_process_maps_are_not_resident(holder: Holder) -> None:
     resident = processes.resident(holder.pid)
     assert resident is not None
     assert resident < processes.kib_fields(Path(f"/proc/{holder.pid}/status"))["VmRSS"]
+
+
+def test_a_process_that_the_listing_does_not_have_has_no_family(holder: Holder) -> None:
+    before = processes.Families(processes.listing())
+    (child,) = holder.fork()
+    assert before.of({live(child)}) == set()
+    assert before.of({live(holder.pid)}) == {live(holder.pid)}
+
+
+def test_the_cgroup_is_that_of_version_2(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    lines = ["4:memory:/old", "0::/../../kubepods.slice/cri-containerd-abc.scope", ""]
+    (tmp_path / "7" / "cgroup").write_text("\n".join(lines))
+    assert processes.cgroup(7, tmp_path) == "/../../kubepods.slice/cri-containerd-abc.scope"
+    assert processes.cgroup(8, tmp_path) is None

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vram_agent import store
 from vram_agent.api import LeaseState
-from vram_agent.ledger import Entry, Process
+from vram_agent.records import Entry, Process
+from vram_agent.store import CorruptError, Saved, Store
 
 ENTRY = Entry(
     id="r1",
@@ -20,77 +21,99 @@ ENTRY = Entry(
     since=1.5,
     state=LeaseState.ACTIVE,
     processes={Process(pid=10, start=100), Process(pid=11, start=101)},
-    departed={9},
-    used={"GPU-a": 5, "GPU-b": 6},
+    departed={9: 1},
+    residual={"GPU-a": 5, "GPU-b": 6},
+    planned=20 << 30,
+    fingerprint="print",
+    told=True,
 )
+SAVED = Saved([ENTRY], {"print": 3 << 20})
+NOTHING = Saved([], {})
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "leases.json"
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "leases.json")
 
 
-def test_every_field_comes_back(path: Path) -> None:
-    store.save(path, [ENTRY])
-    assert store.load(path) == [ENTRY]
+def load(store: Store) -> Saved:
+    """As the next agent does."""
+    return Store(store.path).load()
 
 
-def test_the_order_comes_back(path: Path) -> None:
+def test_every_field_comes_back(store: Store) -> None:
+    store.save(SAVED)
+    assert load(store) == SAVED
+
+
+def test_the_order_comes_back(store: Store) -> None:
     entries = [Entry(id, "m", 1, ("gpu0",), Process(1, 1), 0.0) for id in ("b", "a", "c")]
-    store.save(path, entries)
-    assert store.load(path) == entries
+    store.save(Saved(entries, {}))
+    assert load(store).entries == entries
 
 
-def test_no_file_is_no_leases(path: Path) -> None:
-    assert store.load(path) == []
+def test_no_file_is_no_leases(store: Store) -> None:
+    assert load(store) == NOTHING
 
 
-def test_saving_replaces_what_was_there(path: Path) -> None:
-    store.save(path, [ENTRY])
-    store.save(path, [])
-    assert store.load(path) == []
-    assert list(path.parent.iterdir()) == [path], "nothing else stays behind"
+def test_saving_replaces_what_was_there(store: Store) -> None:
+    store.save(SAVED)
+    store.save(NOTHING)
+    assert load(store) == NOTHING
+    assert list(store.path.parent.iterdir()) == [store.path], "nothing else stays behind"
 
 
 @pytest.mark.parametrize("kept", [0, 1, 50, -1])
-def test_a_torn_file_is_corrupt(path: Path, kept: int) -> None:
-    store.save(path, [ENTRY])
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(store.CorruptError, match=str(path)):
-        store.load(path)
+def test_a_torn_file_is_corrupt(store: Store, kept: int) -> None:
+    store.save(SAVED)
+    store.path.write_bytes(store.path.read_bytes()[:kept])
+    torn = store.path.read_bytes()
+    with pytest.raises(CorruptError, match=str(store.path)):
+        load(store)
+    assert store.path.with_suffix(".corrupt").read_bytes() == torn
+    assert load(store) == NOTHING
 
 
-def test_a_changed_file_is_corrupt(path: Path) -> None:
-    store.save(path, [ENTRY])
-    path.write_text(path.read_text().replace("qwen3-8b", "qwen3-9b"))
-    with pytest.raises(store.CorruptError, match="checksum"):
-        store.load(path)
+def test_a_changed_file_is_corrupt(store: Store) -> None:
+    store.save(SAVED)
+    store.path.write_text(store.path.read_text().replace("qwen3-8b", "qwen3-9b"))
+    with pytest.raises(CorruptError, match="checksum"):
+        load(store)
 
 
 def _signed(body: str) -> str:
-    return json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "leases": body})
+    return json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "ledger": body})
 
 
 @pytest.mark.parametrize(
     "text",
-    ["null", "5", "[]", "{}", '{"leases": 5, "sha256": ""}', '{"leases": null}', "\x00\x00", _signed('[{"id": 1}]')],
+    ["null", "5", "[]", "{}", '{"ledger": 5, "sha256": ""}', '{"ledger": null}', "\x00\x00", _signed('[{"id": 1}]')],
 )
-def test_any_other_text_is_corrupt(path: Path, text: str) -> None:
-    path.write_text(text)
-    with pytest.raises(store.CorruptError):
-        store.load(path)
+def test_any_other_text_is_corrupt(store: Store, text: str) -> None:
+    store.path.write_text(text)
+    with pytest.raises(CorruptError):
+        load(store)
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file(path: Path) -> None:
+def test_a_write_that_fails_half_way_leaves_the_old_file(store: Store) -> None:
     """The kernel takes the first 64 bytes of the new file and no more, as a full disk would."""
-    store.save(path, [ENTRY])
+    store.save(SAVED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            store.save(path, [])
+            store.save(NOTHING)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert store.load(path) == [ENTRY]
-    store.save(path, [])
-    assert store.load(path) == []
+    assert load(store) == SAVED
+    store.save(NOTHING)
+    assert load(store) == NOTHING
+
+
+def test_what_every_round_finds_out_anew_is_not_written(store: Store) -> None:
+    store.save(SAVED)
+    store.path.unlink()
+    store.save(Saved([replace(ENTRY, used={"GPU-a": 7}, observed=True)], SAVED.overheads))
+    assert not store.path.exists()
+    store.save(Saved([replace(ENTRY, state=LeaseState.DRAINING)], SAVED.overheads))
+    assert store.path.exists()

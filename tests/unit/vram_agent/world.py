@@ -1,7 +1,8 @@
 """A ledger on imaginary devices with imaginary processes: what tests of the ledger drive. Sizes are single bytes."""
 
 from vram_agent.api import LeaseRequest, LeaseState
-from vram_agent.ledger import DeviceInfo, Entry, Ledger, Process, Sample
+from vram_agent.ledger import CLEAR_ROUNDS, Ledger
+from vram_agent.records import DeviceInfo, Entry, Process, RefusedError, Sample
 
 TOTAL = 100
 RESERVED = 4
@@ -15,15 +16,21 @@ OUTSIDER = 7  # a PID that no lease knows
 class World:
     """The ledger under test, and the truth that it learns through `observe` alone."""
 
-    def __init__(self, *devices: str) -> None:
-        infos = [DeviceInfo(id=device, kind="nvml", name="GPU") for device in devices]
-        self.ledger = Ledger(infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER)
+    def __init__(self, *devices: str, sampled: bool = True) -> None:
+        self.infos = [DeviceInfo(id=device, kind="nvml", name="GPU") for device in devices]
+        self.new_ledger()
         self.now = 1000.0
         self.live: dict[Process, int] = {}  # to the parent's PID
         self.held: dict[str, dict[int, int]] = {device: {} for device in devices}  # bytes by PID, dead ones included
         self.failing: set[str] = set()
+        self.hanging: set[str] = set()
         self.spawned = 100
-        self.observe()
+        if sampled:
+            self.observe()
+
+    def new_ledger(self) -> None:
+        """What an agent has when it starts."""
+        self.ledger = Ledger(self.infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER)
 
     def spawn(self, parent: int = 1) -> Process:
         self.spawned += 1
@@ -43,7 +50,12 @@ class World:
 
     def observe(self) -> list[Entry]:
         """One round of the agent, without what follows from it (`settle`)."""
-        return self.ledger.observe({device: self._sample(device) for device in self.held}, self._descendants, self.now)
+        samples = {device: self._sample(device) for device in self.held if device not in self.hanging}
+        return self.ledger.observe(samples, self._descendants, list(self.ledger.entries), self.now)
+
+    def rounds(self) -> list[Entry]:
+        """As many rounds as the end of a lease takes; all that ended."""
+        return [entry for _ in range(CLEAR_ROUNDS) for entry in self.observe()]
 
     def settle(self) -> dict[str, str]:
         """What the agent does after every change; returns who was refused, and why."""
@@ -56,9 +68,16 @@ class World:
         return self.ledger.request(request, holder or self.spawn(), self.now)
 
     def ask(self, lease_id: str, size: int, *devices: str, holder: Process | None = None) -> Entry:
-        """A request that is STARTING when it could be granted at once."""
+        """A request that is STARTING when it could be granted at once.
+
+        Raises:
+            RefusedError: as the agent's caller gets it.
+        """
         entry = self.request(lease_id, size, *devices, holder=holder)
-        self.settle()
+        self.observe()
+        self.ledger.promote(self.now)
+        if (refusal := self.ledger.hopeless(self.now).get(lease_id)) is not None:
+            raise RefusedError(refusal)
         return entry
 
     def serve(self, lease_id: str, size: int, *devices: str, holder: Process | None = None) -> Entry:
