@@ -222,7 +222,7 @@ class Ledger:
             if entry.observed and all(
                 device not in blocked
                 and self.trouble(device, now) is None
-                and self.allocatable(device, entry) - self.charged(device, entry) >= entry.bytes
+                and self.allocatable(device, entry) - self.charged(device, entry) >= entry.need(device)
                 for device in entry.devices
             ):
                 self.queue.remove(entry.id)
@@ -255,7 +255,7 @@ class Ledger:
                     self._leave_queue(entry)
                 continue
             for device in entry.devices:
-                promised[device] += entry.bytes - (entry.charge(device) if entry.state in LIVE else 0)
+                promised[device] += entry.need(device) - (entry.charge(device) if entry.state in LIVE else 0)
         return refused
 
     def observe(
@@ -393,15 +393,17 @@ class Ledger:
             staying = sum(other.charge(device) for other in others if other not in leaving)
             possible = self.allocatable(device, entry) - staying - promised[device]
             moving = leaving or promised[device] or any(other.state is LeaseState.STARTING for other in others)
-            if entry.bytes > possible and not (entry.admitted and moving):
+            if entry.need(device) > possible and not (entry.admitted and moving):
                 return self._no_room(entry, device, possible)
         entry.admitted = True
         return None
 
     def _no_room(self, entry: Entry, device: str, possible: int) -> Refusal:
         holders = self.holders(device, entry)
+        held = entry.used.get(device, 0)
+        more = f" and holds {human(held)} already" if held > entry.bytes else ""
         error = (
-            f"{entry.model} asked for {human(entry.bytes)} ({entry.bytes} bytes) of {device}; "
+            f"{entry.model} asked for {human(entry.bytes)} ({entry.bytes} bytes) of {device}{more}; "
             f"{human(possible)} ({possible} bytes) can be had of {human(self.samples[device].total)}; "
             f"held by: {', '.join(holders) or 'nobody'}"
         )

@@ -66,6 +66,10 @@ class Entry:
         """Bytes of the device that are its own: all, unless it sleeps or left while it slept."""
         return self.bytes if self.state is LeaseState.STARTING else self.residual.get(device, self.bytes)
 
+    def need(self, device: str) -> int:
+        """Bytes that it would take from the device with its whole budget."""
+        return max(self.bytes, self.used.get(device, 0))
+
     def charge(self, device: str) -> int:
         """Bytes that it takes from the device: what it was granted, or more where it holds more."""
         return max(self.granted(device), self.used.get(device, 0))

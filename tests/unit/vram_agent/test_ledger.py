@@ -455,6 +455,13 @@ def test_a_waiters_own_memory_does_not_count_against_it(world: World) -> None:
     assert world.ask("a", LEASABLE, "gpu0", holder=holder).state is LeaseState.STARTING
 
 
+def test_a_waiter_that_holds_more_than_it_asks_for_is_judged_by_what_it_holds(world: World) -> None:
+    holder = world.spawn()
+    world.hold("gpu0", holder.pid, LEASABLE + 1)
+    with pytest.raises(RefusedError, match=r"a asked for 1 B \(1 bytes\) of gpu0 and holds 81 B already; 80 B"):
+        world.ask("a", 1, "gpu0", holder=holder)
+
+
 class TestSleep:
     @pytest.fixture
     def sleeper(self, world: World) -> str:

@@ -61,7 +61,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.observe()
         if entry.state is LeaseState.ACTIVE:
             self.ledger.sleep(entry.id, self.world.now)
-            self.owned[entry.id] = dict(entry.used)
+            self.owned[entry.id] = {device: entry.used.get(device, entry.bytes) for device in entry.devices}
             self.settle_all()
 
     @precondition(lambda self: self.in_state(LeaseState.SLEEPING))
