@@ -82,7 +82,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
     if as_json:
         print(Status(applications=found, vram=state).model_dump_json(indent=2))
         return
-    out.print(views.applications(found, state), views.vram(state), views.addresses(found, hive.run.serve_url))
+    out.print(views.applications(found, state), views.vram(state), views.events(state))
+    out.print(views.addresses(found, hive.run.serve_url))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the terminal shows. Everything here turns data into rich renderables."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -8,9 +9,10 @@ from rich.text import Text
 
 from hive.changes import Change, Effect
 from hive.serve_api import Application
-from vram_agent.api import State, human
+from vram_agent.api import EventKind, Lease, State, human
 
 COLOURS = {"RUNNING": "green", "DEPLOYING": "yellow", "DEPLOY_FAILED": "red", "UNHEALTHY": "red"}
+EVENTS_SHOWN = 8
 EFFECTS = {Effect.ADD: "green", Effect.REMOVE: "red", Effect.RESTART: "yellow", Effect.IN_PLACE: "cyan"}
 
 
@@ -54,23 +56,51 @@ def applications(found: Sequence[Application], state: State) -> Table:
 
 
 def vram(state: State) -> Table:
-    """Devices: total, leased by model, what else holds memory, free."""
+    """Devices: total, leased by model, what else holds memory, free, and who keeps engines inside their leases."""
     table = Table(title="VRAM", title_justify="left")
     table.add_column("device")
     for column in ("total", "leased", "in use"):
         table.add_column(column, justify="right")
     table.add_column("by")
     table.add_column("free", justify="right")
+    table.add_column("enforced by")
     for device in state.devices:
-        table.add_row(device.id, human(device.total), human(device.leased), "", device.name, human(device.free))
+        free = Text(human(device.free), style="red" if device.over else "")
+        table.add_row(
+            device.id, human(device.total), human(device.leased), "", device.name, free, device.enforcement.value
+        )
         for lease in state.leases:
             if device.id in lease.devices:
-                used = human(lease.used[device.id])
-                table.add_row("", "", human(lease.bytes), used, f"{lease.model} ({lease.state}, pid {lease.pid})", "")
-        table.add_row("", "", "", human(device.foreign), f"without a lease ({human(device.headroom)} kept for it)", "")
+                used, charged = human(lease.used[device.id]), human(lease.charged[device.id])
+                table.add_row("", "", charged, used, f"{lease.model} ({_standing(lease)}, pid {lease.pid})")
+        table.add_row("", "", "", human(device.foreign), f"without a lease ({human(device.headroom)} kept for it)")
+        if device.over:
+            table.add_row("", "", "", "", Text("over: grants nothing until memory comes back", style="red"))
         if device.error:
-            table.add_row("", "", "", "", Text(device.error, style="red"), "")
+            table.add_row("", "", "", "", Text(device.error, style="red"))
     return table
+
+
+def events(state: State) -> RenderableType:
+    """What the agent noticed lately, latest last."""
+    if not state.events:
+        return Text("")
+    lines = [
+        Text.assemble(
+            (datetime.fromtimestamp(event.time).strftime("%H:%M:%S"), "dim"),
+            " ",
+            (event.kind.value, "green" if event.kind is EventKind.CLEARED else "yellow"),
+            "  ",
+            event.text,
+        )
+        for event in state.events[-EVENTS_SHOWN:]
+    ]
+    return Group(Text("Events", style="italic"), *lines)
+
+
+def _standing(lease: Lease) -> str:
+    """A lease's state, and its place where it waits."""
+    return lease.state if lease.place is None else f"{lease.state}, number {lease.place} in line"
 
 
 def addresses(found: Sequence[Application], serve_url: str) -> Group:

@@ -1,4 +1,4 @@
-"""The VRAM agent as a replica sees it: ask for a lease, say when the engine has started, sleeps or wakes, give it back."""
+"""The VRAM agent as a replica sees it: ask for a lease, say when the engine has started or sleeps, give it back."""
 
 import os
 from pathlib import Path

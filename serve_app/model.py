@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from ray.serve.llm import LLMConfig, LLMServer
 
 from serve_app import sizing
 from serve_app.args import ModelArgs
-from serve_app.lease import AgentClient
+from serve_app.lease import AgentClient, LeaseError
 from serve_app.settings import from_environment
-from vram_agent.api import MIB, Device, Lease, human
+from vram_agent.api import MIB, Claim, Device, Enforcement, Lease, LeaseRequest, LeaseState, human
 
 log = logging.getLogger("ray.serve")
 ENGINE_CHECK_S = 0.5
+AGENT_CHECK_S = 1.0
 WARM_UP_TIMEOUT_S = 600
 
 
@@ -65,7 +67,12 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         self._agent = AgentClient(settings.agent_socket)
         device = next(d for d in (await self._agent.state()).devices if d.id == settings.devices[0])
         division = sizing.divide(folder, device.kind, args.vram_mib * MIB, args.tensor_parallel)
-        self._lease: Lease = await self._agent.acquire(args.name, args.vram_mib * MIB, settings.devices)
+        self._generation = self._agent.generation()
+        self._request = LeaseRequest(
+            request_id=uuid.uuid4().hex, model=args.name, bytes=args.vram_mib * MIB, devices=settings.devices
+        )
+        self._lease: Lease = await self._agent.acquire(self._request)
+        self._lease_watch = asyncio.create_task(self._keep_lease())
         os.environ.update(pin(settings.devices, device, args.vram_mib * MIB))
         log.info("%s: %s of %s: %s", args.name, human(args.vram_mib * MIB), ",".join(settings.devices), division)
         try:
@@ -90,11 +97,40 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
                 )
         return app
 
+    async def sleep(self, **kwargs: Any) -> None:
+        """Ray's hook for vLLM's sleep mode: the lease shrinks to what the sleeping engine keeps."""
+        await super().sleep(**kwargs)
+        self._lease = await self._agent.sleep(self._lease)
+
+    async def wakeup(self, **kwargs: Any) -> None:
+        """Bytes first, then the engine: one that wakes into too little memory can't go back (vllm PR 34600)."""
+        self._lease = await self._agent.wake(self._lease)
+        try:
+            await super().wakeup(**kwargs)
+        except Exception:
+            log.exception("%s: the engine did not wake; this replica ends so that a new one can start", self._args.name)
+            os._exit(1)
+        self._lease = await self._agent.activate(self._lease)
+
     async def __del__(self) -> None:
         """Graceful end. Every other end is seen by the agent, which watches this process."""
         if getattr(self, "_lease", None) is not None:
             await self._agent.drain(self._lease)
         await super().__del__()
+
+    async def _keep_lease(self) -> None:
+        """Tell every new agent what this process holds: its file may be lost, and this engine must go on."""
+        while True:
+            await asyncio.sleep(AGENT_CHECK_S)
+            generation = self._agent.generation()
+            if generation is None or generation == self._generation:
+                continue
+            state = LeaseState(self._lease.state)
+            try:
+                await self._agent.claim(Claim.model_validate(self._request.model_dump() | {"state": state}))
+                self._generation = generation
+            except LeaseError:
+                log.exception("%s: the VRAM agent does not know the lease of this replica", self._args.name)
 
     async def _end_with_engine(self) -> None:
         """A replica without its engine answers nothing but errors; Serve's own check would take half a minute."""
@@ -127,18 +163,18 @@ def locate(source: str, models_dir: Path) -> Path:
 def pin(devices: tuple[str, ...], device: Device, budget: int) -> dict[str, str]:
     """Environment of the engine's processes: which GPUs they see and how much torch may take of each.
 
-    torch refuses what passes the fraction before it calls the driver; the CUDA context is outside torch's count.
+    torch refuses what passes the fraction before it calls the driver; the CUDA context is outside torch's count. Where
+    the driver itself limits the container, a fraction would be one of that limit, so there is none.
     """
     # Where dynamo is on, vLLM needs a compiler at the first request, with enforce_eager too.
     if device.kind == "host":
         return {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "CUDA_VISIBLE_DEVICES": ""}
     fraction = (budget - sizing.CUDA_CONTEXT_BYTES) / device.total
     compiles = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
-    return {
-        "CUDA_VISIBLE_DEVICES": ",".join(devices),
-        "PYTORCH_CUDA_ALLOC_CONF": f"per_process_memory_fraction:{fraction:.6f}",
-        "TORCHDYNAMO_DISABLE": "0" if compiles else "1",
-    }
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(devices), "TORCHDYNAMO_DISABLE": "0" if compiles else "1"}
+    if device.enforcement is Enforcement.TORCH:
+        env["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{fraction:.6f}"
+    return env
 
 
 def engine_kwargs(args: ModelArgs, device: Device, division: sizing.Split) -> dict[str, Any]:

@@ -99,6 +99,9 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
         run = None
     if run is None:
         return _start(rendered, values_file, cluster, where, report)
+    if run.cluster == cluster and [started.name for started in run.dead()] == ["agent"]:
+        report("The VRAM agent died; starting it again")
+        _start_agent(run, where, rendered)
     if dead := run.dead():
         names = ", ".join(f"{started.name} (pid {started.pid})" for started in dead)
         raise HiveError(f"of the running Hive, {names} died; see {where.logs}", "start it anew: make stop && make run")
@@ -227,8 +230,7 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
     hive = LocalHive(run, where)
     try:
         report("Starting the VRAM agent")
-        _launch(run, where, "agent", rendered.agent)
-        processes.wait_until(lambda: agent_api.answers(run.agent_url), run.processes[-1], where, START_SECONDS)
+        _start_agent(run, where, rendered)
         devices = [device.id for device in hive.state().devices]
         workers = assign(rendered, devices)
         check_fit(rendered, hive.state().devices, where)
@@ -250,6 +252,15 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         raise
     run.save(where)
     return hive
+
+
+def _start_agent(run: Run, where: Folders, rendered: Rendered) -> None:
+    """First in the list, so that it ends last. Engines go on without an agent, and a new one finds their leases."""
+    run.processes = [started for started in run.processes if started.name != "agent"]
+    _launch(run, where, "agent", rendered.agent)
+    run.processes.insert(0, run.processes.pop())
+    run.save(where)
+    processes.wait_until(lambda: agent_api.answers(run.agent_url), run.processes[0], where, START_SECONDS)
 
 
 def _launch(run: Run, where: Folders, name: str, container: Container, more: dict[str, str] | None = None) -> None:

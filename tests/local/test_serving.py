@@ -1,11 +1,14 @@
 """From a values file to answers, on real parts. The tests share one Hive and run in order; each leaves it serving."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import openai
 import psutil
@@ -15,7 +18,8 @@ from hive.errors import HiveError
 from hive.local import driver, processes
 from hive.serve_api import applications
 from tests.local.conftest import Sandbox, tiny
-from vram_agent.api import GIB, LeaseState
+from vram_agent import processes as processes_of_agent
+from vram_agent.api import GIB, MIB, LeaseState
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
 
@@ -28,9 +32,56 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None
         time.sleep(0.2)
 
 
+def kill_agent(sandbox: Sandbox) -> None:
+    agent = next(started for started in sandbox.hive.run.processes if started.name == "agent")
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_for("the agent ends", lambda: agent.process() is None, seconds=10)
+
+
+def check_ledger(sandbox: Sandbox) -> None:
+    """The leases are those of the replicas that Serve has, with every engine process there is, and nothing else."""
+    state = sandbox.hive.state()
+    replicas = {pid for pids in sandbox.pids().values() for pid in pids}
+    assert {(lease.pid, lease.state) for lease in state.leases} == {(pid, LeaseState.ACTIVE) for pid in replicas}
+    engines = {p.pid for p in psutil.process_iter(["name"]) if "VLLM::" in p.info["name"] and ours(p, replicas)}
+    assert engines <= {pid for lease in state.leases for pid in lease.pids}
+    (host,) = state.devices
+    assert host.leased == sum(lease.bytes for lease in state.leases)
+    assert not host.over
+    for lease in state.leases:
+        resident = sum(processes_of_agent.resident(pid) or 0 for pid in lease.pids)
+        assert lease.used["host"] == pytest.approx(resident, abs=256 * MIB)
+
+
+def ours(process: psutil.Process, replicas: set[int]) -> bool:
+    """A process of these replicas, or one that lost its replica and should be gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool({process.ppid()} & (replicas | {1}))
+    return False
+
+
 def serves(sandbox: Sandbox, model: str) -> bool:
     found = {app.name: app for app in applications(sandbox.hive.serve.details())}
     return model in found and found[model].ready
+
+
+@pytest.fixture
+def load(sandbox: Sandbox) -> Iterator[None]:
+    """Requests to both models without a pause; what fails while a replica is away is asked again."""
+    done = threading.Event()
+
+    def ask(model: str) -> None:
+        while not done.is_set():
+            with contextlib.suppress(openai.OpenAIError):
+                sandbox.chat(model)
+
+    threads = [threading.Thread(target=ask, args=(model,)) for model in ("left", "right")]
+    for thread in threads:
+        thread.start()
+    yield
+    done.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_both_models_answer_over_the_openai_api(sandbox: Sandbox) -> None:
@@ -229,15 +280,47 @@ def test_a_busy_port_is_named_with_its_owner(sandbox: Sandbox) -> None:
     assert not other.where.run_file.exists()
 
 
-def test_a_dead_agent_is_reported_and_the_models_go_on(sandbox: Sandbox) -> None:
-    agent = next(started for started in sandbox.hive.run.processes if started.name == "agent")
-    os.kill(agent.pid, signal.SIGKILL)
-    wait_for("the agent ends", lambda: agent.process() is None, seconds=10)
+def test_a_dead_agent_is_started_again_and_the_models_go_on(sandbox: Sandbox) -> None:
+    before = sandbox.pids()
+    kill_agent(sandbox)
     done = sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)})
-    assert done.returncode == 1
-    assert f"agent (pid {agent.pid}) died" in done.stderr
-    assert "make stop && make run" in done.stderr
-    assert sandbox.chat("left") in ("length", "stop")
+    assert done.returncode == 0, done.stderr
+    assert "The VRAM agent died; starting it again" in done.stdout
+    assert sandbox.pids() == before
+    assert {lease.pid for lease in sandbox.hive.state().leases} == {pid for pids in before.values() for pid in pids}
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_replicas(sandbox: Sandbox) -> None:
+    """They notice the new agent's socket and claim what they hold."""
+    before = {lease.pid: lease for lease in sandbox.hive.state().leases}
+    kill_agent(sandbox)
+    (sandbox.where.runtime / "leases.json").write_text("torn")
+    assert sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)}).returncode == 0
+    wait_for("both leases are back", lambda: len(sandbox.hive.state().leases) == 2, seconds=20)
+    after = {lease.pid: lease for lease in sandbox.hive.state().leases}
+    assert {pid: (a.id, a.model, a.bytes, a.state) for pid, a in after.items()} == {
+        pid: (b.id, b.model, b.bytes, b.state) for pid, b in before.items()
+    }
+    assert "claims 2.50 GiB of host for left" in sandbox.command("status").stdout
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("load")
+def test_ten_kills_of_each_part_under_load_end_with_a_ledger_that_is_true(sandbox: Sandbox) -> None:
+    """One model loses its replica, the other its engine; while both come back, the agent is killed too."""
+    for round_number in range(10):
+        leases = {lease.model: lease for lease in sandbox.hive.state().leases}
+        engine = next(p for p in psutil.Process(leases["right"].pid).children() if "EngineCore" in p.name())
+        os.kill(leases["left"].pid, signal.SIGKILL)
+        engine.kill()
+        old = {lease.id for lease in leases.values()}
+        if round_number % 2:  # in half of the rounds the agent is dead when the replicas come back
+            wait_for("new leases", lambda: {lease.id for lease in sandbox.hive.state().leases} - old)  # noqa: B023
+        kill_agent(sandbox)
+        driver.start(driver.prepare(sandbox.folder / "values.yaml", sandbox.where), Path(), sandbox.where, print)
+        wait_for("both serve again", lambda: serves(sandbox, "left") and serves(sandbox, "right"))
+        wait_for("the old leases ended", lambda: not old & {one.id for one in sandbox.hive.state().leases})  # noqa: B023
+        check_ledger(sandbox)
 
 
 def test_down_leaves_nothing(sandbox: Sandbox) -> None:

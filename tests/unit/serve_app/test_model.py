@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from serve_app import model, sizing
 from serve_app.args import ModelArgs
 from tests.unit.serve_app.test_worker import device
-from vram_agent.api import GIB, MIB, Device
+from vram_agent.api import GIB, MIB, Device, Enforcement
 
 ARGS: dict[str, Any] = {
     "name": "m",
@@ -25,7 +25,7 @@ ARGS: dict[str, Any] = {
     "engine": {"dtype": "float32"},
 }
 GPU = device("GPU-a", 24 * GIB)
-HOST = Device(**GPU.model_dump() | {"id": "host", "kind": "host"})
+HOST = Device(**GPU.model_dump() | {"id": "host", "kind": "host", "enforcement": Enforcement.NONE})
 
 
 def args(**more: Any) -> ModelArgs:
@@ -75,6 +75,11 @@ def test_pinning_names_the_gpus_and_caps_torch() -> None:
     assert fraction * GPU.total <= 12 * GIB - sizing.CUDA_CONTEXT_BYTES + MIB
     assert env["TORCHDYNAMO_DISABLE"] == ("0" if shutil.which("cc") or shutil.which("gcc") else "1")
     assert model.pin(("host",), HOST, GIB)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_where_the_driver_limits_the_container_torch_has_no_cap_of_its_own() -> None:
+    limited = GPU.model_copy(update={"enforcement": Enforcement.DRIVER})
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in model.pin(("GPU-a",), limited, 12 * GIB)
 
 
 def test_a_source_is_found_in_the_models_volume_or_told_missing(tmp_path: Path) -> None:

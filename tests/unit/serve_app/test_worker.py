@@ -7,7 +7,7 @@ import pytest
 from serve_app.lease import AgentClient, LeaseError
 from serve_app.settings import Settings, from_environment
 from serve_app.worker import capacity, own_devices, resource_name
-from vram_agent.api import GIB, MIB, Device, State
+from vram_agent.api import GIB, MIB, Device, Enforcement, State
 
 
 def device(name: str, total: int = 24 * GIB, foreign: int = 0) -> Device:
@@ -15,6 +15,7 @@ def device(name: str, total: int = 24 * GIB, foreign: int = 0) -> Device:
         id=name,
         kind="nvml",
         name="GPU",
+        enforcement=Enforcement.TORCH,
         total=total,
         reserved=300 * MIB,
         safety=256 * MIB,
@@ -30,7 +31,7 @@ def settings(*devices: str) -> Settings:
     return Settings(agent_socket=Path("/nowhere/agent.sock"), models_dir=Path("/models"), devices=devices)
 
 
-STATE = State(node="n", devices=(device("GPU-a"), device("GPU-b", 12 * GIB)), leases=())
+STATE = State(node="n", devices=(device("GPU-a"), device("GPU-b", 12 * GIB)), leases=(), events=(), overheads={})
 
 
 def test_one_device_registers_what_leases_can_have_in_all() -> None:

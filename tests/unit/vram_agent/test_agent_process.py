@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.vram_agent.conftest import NewAgent
+from tests.unit.conftest import NewAgent
 from tests.unit.vram_agent.helpers import DEADLINE, AgentProcess, Holder, eventually, lease_request
 from tests.unit.vram_agent.holder import UnixConnection
 from vram_agent.api import GIB, MIB, EventKind, Lease, LeaseState, Refusal, State

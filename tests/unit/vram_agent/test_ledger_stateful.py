@@ -13,6 +13,7 @@ from vram_agent.store import SAVED, VOLATILE, Saved
 
 DEVICES = ("gpu0", "gpu1")
 CLAIM_WINDOW = 10.0
+NOBODY = "nobody"
 device_names = st.sampled_from(DEVICES)
 sizes = st.sampled_from([1, 10, 20, 30, 40, 60, 80])  # few, so that sums often meet a limit exactly
 
@@ -25,7 +26,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World(*DEVICES)
         self.family: dict[int, str] = {}
-        self.holders: dict[str, Process] = {}
+        self.holders: dict[str, Process] = {NOBODY: Process(0, 0)}
         self.owned: dict[str, dict[str, int]] = {}
         self.lost: set[str] = set()
 
@@ -144,8 +145,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def the_file_is_torn(self) -> None:
-        """The live holders of leases claim them; what a dead holder left can only count as foreign."""
+        """The live holders of leases claim them. What died, and what nothing alive leads to, is nobody's from now on."""
         before = self.ledger.entries
+        for pid, lease_id in self.family.items():
+            if pid not in {process.pid for process in self.world.descendants({self.holders[lease_id]})}:
+                self.family[pid] = NOBODY
         self.world.new_ledger()
         self.ledger.held_until = self.world.now + CLAIM_WINDOW
         self.observe()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fake_nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, FakeNvml, Gpu
-from tests.unit.vram_agent.conftest import NewAgent
+from tests.unit.conftest import NewAgent
 from tests.unit.vram_agent.helpers import DEADLINE, ROOT, AgentProcess, Holder, eventually, lease_request
 from vram_agent.api import GIB, MIB, EventKind, LeaseState
 

@@ -51,7 +51,7 @@ class World:
     def observe(self) -> list[Entry]:
         """One round of the agent, without what follows from it (`settle`)."""
         samples = {device: self._sample(device) for device in self.held if device not in self.hanging}
-        return self.ledger.observe(samples, self._descendants, list(self.ledger.entries), self.now)
+        return self.ledger.observe(samples, self.descendants, list(self.ledger.entries), self.now)
 
     def rounds(self) -> list[Entry]:
         """As many rounds as the end of a lease takes; all that ended."""
@@ -92,7 +92,8 @@ class World:
         by_pid = {pid: size for pid, size in self.held[device].items() if size}
         return Sample(total=TOTAL, reserved=RESERVED, used=sum(by_pid.values()), by_pid=by_pid, taken=self.now)
 
-    def _descendants(self, roots: set[Process]) -> set[Process]:
+    def descendants(self, roots: set[Process]) -> set[Process]:
+        """The live ones of them, and all that descend from those."""
         found = roots & self.live.keys()
         while more := {p for p, parent in self.live.items() if parent in {f.pid for f in found}} - found:
             found |= more
