@@ -9,10 +9,15 @@ from rich.text import Text
 
 from hive.changes import Change, Effect
 from hive.serve_api import Application
-from vram_agent.api import EventKind, Lease, State, human
+from vram_agent.api import Enforcement, EventKind, Lease, State, human
 
 COLOURS = {"RUNNING": "green", "DEPLOYING": "yellow", "DEPLOY_FAILED": "red", "UNHEALTHY": "red"}
 EVENTS_SHOWN = 8
+LIMITS = {
+    Enforcement.DRIVER: "limits by the driver",
+    Enforcement.TORCH: "limits by PyTorch",
+    Enforcement.NONE: "measured, not limited",
+}
 EFFECTS = {Effect.ADD: "green", Effect.REMOVE: "red", Effect.RESTART: "yellow", Effect.IN_PLACE: "cyan"}
 
 
@@ -63,12 +68,10 @@ def vram(state: State) -> Table:
         table.add_column(column, justify="right")
     table.add_column("by")
     table.add_column("free", justify="right")
-    table.add_column("enforced by")
     for device in state.devices:
         free = Text(human(device.free), style="red" if device.over else "")
-        table.add_row(
-            device.id, human(device.total), human(device.leased), "", device.name, free, device.enforcement.value
-        )
+        name = f"{device.name} ({LIMITS[device.enforcement]})"
+        table.add_row(device.id, human(device.total), human(device.leased), "", name, free)
         for lease in state.leases:
             if device.id in lease.devices:
                 used, charged = human(lease.used[device.id]), human(lease.charged[device.id])

@@ -145,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def the_file_is_torn(self) -> None:
-        """The live holders of leases claim them. What died, and what nothing alive leads to, is nobody's from now on."""
+        """The live holders of leases claim them. What died, and what nothing alive leads to, is nobody's now."""
         before = self.ledger.entries
         for pid, lease_id in self.family.items():
             if pid not in {process.pid for process in self.world.descendants({self.holders[lease_id]})}:
