@@ -1,0 +1,204 @@
+"""What a checkpoint holds, without reading its weights: config.json and the headers of the safetensors files, from a
+folder or from the hub by ranged reads. The only module that looks into checkpoints.
+
+The files are those that vLLM loads (vllm/model_executor/model_loader/default_loader.py): the ones that
+model.safetensors.index.json names, or else every *.safetensors in the root. Where a repository holds the same weights
+twice, as consolidated*.safetensors too, one copy is counted.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from serve_app.weights import Tensor
+from vram_agent.api import human
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf")
+# What trainers leave beside the weights (vllm/model_executor/model_loader/weight_utils.py).
+NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+
+# The format's own limit (safetensors, MAX_HEADER_SIZE).
+MAX_HEADER_BYTES = 100_000_000
+LENGTH_BYTES = 8
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
+}  # fmt: skip
+HUB_CONNECTIONS = 8
+
+
+class CheckpointError(ValueError):
+    """The checkpoint can't be read; says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model before it is loaded.
+
+    Weights that are not safetensors stand in `tensors` as one of dtype OPAQUE per file.
+    """
+
+    config: Mapping[str, Any]
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A place with files: their sizes in bytes by name, and how to open one."""
+
+    name: str
+    sizes: Mapping[str, int]
+    open: Callable[[str], BinaryIO]
+    mend: str
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        CheckpointError: no config.json, no weights, or damaged ones.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder. FIX: put the model there")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    return _read(_Source(str(folder), sizes, lambda name: (folder / name).open("rb"), "copy the model there again"))
+
+
+def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
+    """The checkpoint of a model on the hub, from config.json, the index and the headers: kilobytes of gigabytes.
+
+    huggingface_hub takes address and token from the environment, as it does for the download.
+
+    Raises:
+        CheckpointError: as above, or there is no such model, or the hub is out of reach.
+    """
+    from huggingface_hub import HfFileSystem
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+
+    root = f"{repository}@{revision}" if revision else repository
+    try:
+        hub = HfFileSystem(skip_instance_cache=True)
+        sizes = {
+            Path(entry["name"]).name: int(entry["size"])
+            for entry in hub.ls(root, detail=True)
+            if isinstance(entry, dict) and entry["type"] == "file"
+        }
+        # Without a cache a read is one request for exactly its bytes.
+        source = _Source(
+            f"{repository} on the hub",
+            sizes,
+            lambda name: hub.open(f"{root}/{name}", "rb", cache_type="none"),
+            "upload it again, or name another revision",
+        )
+        return _read(source)
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{repository} is gated on the hub. FIX: accept its terms there and set HF_TOKEN"
+        ) from error
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"the hub has no {root}, or does not show it without a token. FIX: check the name, or set HF_TOKEN"
+        ) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise CheckpointError(
+            f"{repository}: the hub does not answer: {error}. FIX: check the connection, HF_ENDPOINT and "
+            "HF_HUB_OFFLINE, or name a folder with the model"
+        ) from error
+
+
+def _read(source: _Source) -> Checkpoint:
+    if CONFIG not in source.sizes:
+        raise CheckpointError(f"{source.name} has no {CONFIG}. FIX: {source.mend}, in the Hugging Face format")
+    config = _json(source, CONFIG)
+    files = _safetensors(source)
+    if files:
+        with ThreadPoolExecutor(HUB_CONNECTIONS) as pool:
+            headers = pool.map(lambda file: _header(source, file), files)
+            return Checkpoint(config, tuple(tensor for header in headers for tensor in header))
+    others = _matching(source, *OTHER_WEIGHTS)
+    if not others:
+        raise CheckpointError(
+            f"{source.name} has no weights (*.safetensors, {', '.join(OTHER_WEIGHTS)}). FIX: {source.mend}"
+        )
+    return Checkpoint(config, tuple(Tensor(f, "OPAQUE", (source.sizes[f],), source.sizes[f]) for f in others))
+
+
+def _safetensors(source: _Source) -> list[str]:
+    """The files that vLLM would load."""
+    if INDEX in source.sizes:
+        weight_map = _json(source, INDEX).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{source.name}: {INDEX} has no weight_map. FIX: {source.mend}")
+        files = sorted(set(weight_map.values()))
+        missing = [file for file in files if file not in source.sizes]
+        if missing:
+            raise CheckpointError(
+                f"{source.name}: {INDEX} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+                f"not there. FIX: {source.mend}"
+            )
+        return files
+    files = _matching(source, "*.safetensors")
+    return [file for file in files if not fnmatch(file, "consolidated*")] or files
+
+
+def _matching(source: _Source, *patterns: str) -> list[str]:
+    return sorted(
+        name for name in source.sizes if name not in NOT_WEIGHTS and any(fnmatch(name, each) for each in patterns)
+    )
+
+
+def _json(source: _Source, file: str) -> dict[str, Any]:
+    with source.open(file) as opened:
+        text = opened.read(source.sizes[file])
+    with _damage(source, file):
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+        return found
+
+
+def _header(source: _Source, file: str) -> list[Tensor]:
+    """The tensors of one file: 8 bytes of length, little endian, then JSON, then the data that the offsets speak of."""
+    size = source.sizes[file]
+    with _damage(source, file):
+        if size < LENGTH_BYTES:
+            raise ValueError(f"it has {size} bytes")
+        with source.open(file) as opened:
+            (length,) = struct.unpack("<Q", opened.read(LENGTH_BYTES))
+            data = size - LENGTH_BYTES - length
+            if data < 0 or length > MAX_HEADER_BYTES:
+                raise ValueError(f"its header says {length} bytes, the file has {human(size)}")
+            header = json.loads(opened.read(length))
+        return [_tensor(name, entry, data) for name, entry in header.items() if name != "__metadata__"]
+
+
+def _tensor(name: str, entry: Mapping[str, Any], data: int) -> Tensor:
+    """One entry of a header, checked against itself and the bytes of data behind it."""
+    dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if dtype not in BITS:
+        raise ValueError(f"{name} has dtype {dtype}, which is none of {', '.join(BITS)}")
+    if (end - start) * 8 != prod(shape) * BITS[dtype]:
+        raise ValueError(f"{name} is {dtype} of shape {list(shape)}, but has {end - start} bytes")
+    if not 0 <= start <= end <= data:
+        raise ValueError(f"{name} ends at byte {end} of {data}; the file is cut short")
+    return Tensor(name, dtype, shape, end - start)
+
+
+@contextmanager
+def _damage(source: _Source, file: str) -> Iterator[None]:
+    """Whatever is wrong inside a file, told with its name."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{source.name}: {file} is damaged: {told}. FIX: {source.mend}") from error

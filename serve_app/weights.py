@@ -1,0 +1,394 @@
+"""Bytes that a model's weights take on one tensor-parallel rank, from the checkpoint's tensors and config alone. Pure.
+
+A rule says for every tensor what vLLM makes of it: split over the ranks, kept whole on each, or not loaded. The rules
+were compared to the byte with vLLM 0.29 for every architecture in `KNOWN` (tests/unit/serve_app/
+test_weights_against_vllm.py). A tensor or an architecture that no rule knows counts whole on every rank, so the
+answer is then an upper bound.
+
+Counted is what vLLM's modules hold when they are built, and what it adds to it after loading where that is known to be
+more (`_mla_copy`, `_mxfp4_share`). Not counted: buffers that are in no checkpoint (rotary tables), LoRA slots, draft
+models, and a vision tower that `mm_encoder_tp_mode: data` puts whole on every rank.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from fractions import Fraction
+from math import ceil, prod
+from typing import Any
+
+# `dtype` of the engine -> bytes of a floating parameter. `auto` is never 4: vLLM loads F32 checkpoints in 16 bits
+# (vllm/config/model.py, _resolve_auto_dtype).
+LOADED_BYTES = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
+# dtypes of safetensors that vLLM casts; every other one keeps its bytes.
+CAST_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+F32_BYTES = 4
+
+# vllm/model_executor/layers/vocab_parallel_embedding.py, DEFAULT_VOCAB_PADDING_SIZE.
+VOCAB_PADDING = 64
+# vllm/model_executor/layers/fused_moe/oracle/mxfp4.py, the largest paddings of its CUDA kernels; gpt-oss-20b takes 9 %
+# more than its file by them.
+MXFP4_INTERMEDIATE_PADDING = 128
+MXFP4_HIDDEN_PADDING = 256
+MXFP4_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint, as its header names it.
+
+    `bytes` is its size in the file. A file whose inside is unknown is one tensor of dtype `OPAQUE`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RankWeights:
+    """The rank that holds most."""
+
+    bytes: int
+    exact: bool
+    """False: an upper bound."""
+
+
+class Place(Enum):
+    """What the ranks do with one module of the checkpoint."""
+
+    COLUMN = auto()
+    """Split by outputs: weights, scales and bias."""
+    ROW = auto()
+    """Split by inputs: the bias and scales per output stay whole."""
+    KV = auto()
+    """As COLUMN, but a rank holds one head at least."""
+    QKV = auto()
+    """Q, K and V in one tensor: COLUMN and KV in one."""
+    VOCAB = auto()
+    """Rows padded, then split."""
+    WHOLE = auto()
+    WHOLE_F32 = auto()
+    """Whole, and held in F32 whatever the engine's dtype."""
+    COLUMN_F32 = auto()
+    SKIP = auto()
+    """Not loaded."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`modules` is a regular expression for the end of a module's name; the first rule that fits decides."""
+
+    modules: str
+    place: Place
+    reason: str
+
+    def fits(self, module: str) -> bool:
+        return re.search(rf"(^|\.)({self.modules})$", module) is not None
+
+
+VOCABULARY = Rule(
+    r"embed_tokens|wte|word_embeddings|embed_in|embed_out|lm_head|tok_embeddings",
+    Place.VOCAB,
+    "VocabParallelEmbedding, ParallelLMHead",
+)
+RULES = (
+    Rule(r"rotary_emb|position_ids", Place.SKIP, "computed at start"),
+    Rule(r"(attn|attention)(\.masked)?", Place.SKIP, "`attn.bias` is a causal mask of GPT-2's days, not a bias"),
+    Rule(r"mtp\..*", Place.SKIP, "multi-token prediction is a draft model; loaded only where asked for"),
+    VOCABULARY,
+    Rule(r"e_score_correction", Place.WHOLE_F32, "the router's bias picks experts in full precision"),
+    Rule(r"A_log", Place.COLUMN_F32, "decay rates, one per head, in full precision"),
+    Rule(r"(mlp|block_sparse_moe)\.gate|router(\.layer)?|shared_expert_gate", Place.WHOLE, "every rank routes"),
+    Rule(r"q_a_proj|kv_a_proj_with_mqa", Place.WHOLE, "MLA's latent is shared by all heads"),
+    Rule(r"\w*norm\w*|ln_\w+|\w*LayerNorm", Place.WHOLE, "normalises over all channels"),
+    Rule(r"wpe|embed_positions|project_in|project_out", Place.WHOLE, "plain embeddings and ReplicatedLinear"),
+    Rule(r"k_proj|v_proj|key|value", Place.KV, "QKVParallelLinear"),
+    Rule(r"qkv_proj|query_key_value|c_attn|Wqkv", Place.QKV, "QKVParallelLinear"),
+    Rule(
+        r"q_proj|q_b_proj|kv_b_proj|query|gate_proj|up_proj|gate_up_proj|w1|w3|fc1|fc_in|c_fc|dense_h_to_4h|"
+        r"intermediate\.dense|Wi|input_linear|in_proj_qkvz|in_proj_ba",
+        Place.COLUMN,
+        "ColumnParallelLinear, MergedColumnParallelLinear, FusedMoE's w13",
+    ),
+    Rule(r"sinks|dt|conv1d", Place.COLUMN, "one row per head or channel"),
+    Rule(
+        r"o_proj|out_proj|down_proj|w2|fc2|fc_out|c_proj|dense_4h_to_h|(self_attention|self_attn|attention)\.dense|"
+        r"output\.dense|Wo|output_linear",
+        Place.ROW,
+        "RowParallelLinear, FusedMoE's w2",
+    ),
+)
+
+_F32_ROUTER = (Rule(r"mlp\.gate", Place.WHOLE_F32, "this model routes in full precision"),)
+_BERT = (
+    Rule(r"(position|token_type)_embeddings", Place.VOCAB, "vllm/model_executor/models/bert.py, BertEmbedding"),
+    Rule(r"pooler\.dense", Place.SKIP, "vLLM has poolers of its own"),
+)
+_SIGLIP = (
+    Rule(r"vision_tower(\.vision_model)?\.head\..*", Place.SKIP, "Gemma 3 takes the tower's patches, not its summary"),
+    Rule(r"patch_embedding|position_embedding|mm_input_projection", Place.WHOLE, "not a parallel layer in vLLM"),
+)
+_QWEN_TOWER = (
+    Rule(r"patch_embed\.proj|pos_embed", Place.WHOLE, "not a parallel layer in vLLM"),
+    Rule(r"visual\.blocks\.\d+\.attn\.qkv|merger\.mlp\.0|linear_fc1", Place.COLUMN, "heads; the merger's first layer"),
+    Rule(r"visual\.blocks\.\d+\.attn\.proj|merger\.mlp\.2|linear_fc2", Place.ROW, "heads; the merger's second layer"),
+)
+
+# Architecture -> rules of its own, before RULES.
+KNOWN: Mapping[str, tuple[Rule, ...]] = {
+    "BertModel": _BERT,
+    "BloomForCausalLM": (),
+    "Cohere2ForCausalLM": (),
+    "CohereForCausalLM": (),
+    "DeepseekV2ForCausalLM": (),
+    "DeepseekV3ForCausalLM": (),
+    "Ernie4_5ForCausalLM": (),
+    "Exaone4ForCausalLM": (),
+    "FalconForCausalLM": (),
+    "GPT2LMHeadModel": (),
+    "GPTJForCausalLM": (),
+    "GPTNeoXForCausalLM": (),
+    "Gemma2ForCausalLM": (),
+    "Gemma3ForCausalLM": (),
+    "Gemma3ForConditionalGeneration": _SIGLIP,
+    "GemmaForCausalLM": (),
+    "Glm4ForCausalLM": (),
+    "Glm4MoeForCausalLM": _F32_ROUTER,
+    "GptOssForCausalLM": (),
+    "GraniteForCausalLM": (),
+    "GraniteMoeForCausalLM": (),
+    "LlamaForCausalLM": (),
+    "MistralForCausalLM": (),
+    "MixtralForCausalLM": (),
+    "ModernBertModel": (),
+    "NemotronForCausalLM": (),
+    "OPTForCausalLM": (),
+    "Olmo2ForCausalLM": (),
+    "Olmo3ForCausalLM": (),
+    "OlmoeForCausalLM": (),
+    "Phi3ForCausalLM": (),
+    "PhiForCausalLM": (),
+    "Qwen2ForCausalLM": (),
+    "Qwen2MoeForCausalLM": (),
+    "Qwen2VLForConditionalGeneration": _QWEN_TOWER,
+    "Qwen2_5_VLForConditionalGeneration": _QWEN_TOWER,
+    "Qwen3ForCausalLM": (),
+    "Qwen3MoeForCausalLM": (),
+    "Qwen3NextForCausalLM": (),
+    "Qwen3VLForConditionalGeneration": _QWEN_TOWER,
+    "SeedOssForCausalLM": (),
+    "SmolLM3ForCausalLM": (),
+    "StableLmForCausalLM": (),
+    "Starcoder2ForCausalLM": (),
+}
+
+# Architectures whose config may leave the number of K and V heads out: as many as heads. Others have a default of
+# their own, in Python code that no checkpoint holds.
+_ONE_KV_HEAD_PER_HEAD = frozenset(
+    {
+        "BertModel",
+        "BloomForCausalLM",
+        "FalconForCausalLM",
+        "GPT2LMHeadModel",
+        "GPTJForCausalLM",
+        "GPTNeoXForCausalLM",
+        "LlamaForCausalLM",
+        "ModernBertModel",
+        "OPTForCausalLM",
+        "Phi3ForCausalLM",
+        "PhiForCausalLM",
+    }
+)
+
+# Parameters of one module. Codes are what the scales scale.
+_CODES = ("weight", "qweight", "weight_packed", "blocks")
+_SCALES = (
+    "scales",
+    "qzeros",
+    "weight_scale",
+    "weight_scale_inv",
+    "weight_scale_2",
+    "weight_zero_point",
+    "weight.absmax",
+    "weight.nested_absmax",
+)
+_SMALL = (
+    "g_idx",
+    "weight_g_idx",
+    "weight_shape",
+    "weight_global_scale",
+    "input_scale",
+    "input_global_scale",
+    "weight.quant_map",
+    "weight.nested_quant_map",
+    r"weight.quant_state.bitsandbytes__\w+",
+)
+_PARAMETER = re.compile(rf"(.*?)[._](bias|inv_freq|{'|'.join(_CODES + _SCALES + _SMALL)})")
+
+
+def fullest_rank(
+    tensors: Iterable[Tensor], config: Mapping[str, Any], tensor_parallel: int, dtype: str = "auto"
+) -> RankWeights:
+    """Bytes of the rank that holds most.
+
+    Args:
+        config: the checkpoint's config.json.
+        tensor_parallel: ranks.
+        dtype: the engine's `dtype`.
+
+    Raises:
+        ValueError: the engine has no such dtype.
+    """
+    if dtype not in LOADED_BYTES:
+        raise ValueError(f"dtype {dtype!r} is unknown. FIX: one of {', '.join(LOADED_BYTES)}")
+    model = _Model(config, tensor_parallel, LOADED_BYTES[dtype])
+    found = [model.tensor(tensor) for tensor in tensors]
+    return RankWeights(
+        bytes=sum(part.bytes for part in found),
+        exact=all(part.exact for part in found) and "quantization_config" not in config,
+    )
+
+
+class _Model:
+    """What the rules need to know of the model and the engine."""
+
+    def __init__(self, config: Mapping[str, Any], ranks: int, loaded_bytes: int) -> None:
+        self._ranks = ranks
+        self._loaded_bytes = loaded_bytes
+        architecture = next(iter(config.get("architectures") or ()), "")
+        own = KNOWN.get(architecture)
+        self._rules = None if own is None else own + RULES
+        self._mxfp4 = (config.get("quantization_config") or {}).get("quant_method") == "mxfp4"
+        text = config.get("text_config") or config
+        self._heads, self._kv_heads = _heads(text, architecture)
+        self._layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 0)
+        self._mtp_layers = int(text.get("num_nextn_predict_layers") or 0)
+        self._vocabulary = int(text.get("vocab_size") or 0)
+        self._tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings")))
+
+    def tensor(self, tensor: Tensor) -> RankWeights:
+        module, parameter = _parse(tensor.name)
+        if self._rules is None:
+            return RankWeights(self._unknown(tensor, module), exact=False)
+        place = next((rule.place for rule in self._rules if rule.fits(module)), None)
+        if place is Place.SKIP or self._is_mtp(module) or not tensor.bytes:
+            return RankWeights(0, exact=True)
+        if place is None or (place in (Place.KV, Place.QKV) and not self._kv_heads and not _in_tower(module)):
+            return RankWeights(self._unknown(tensor, module), exact=place is not None and self._ranks == 1)
+        if self._mxfp4 and parameter == "bias" and _is_stacked_experts(module):
+            # Padded as the blocks are, and in F32 for some kernels.
+            numbers = prod(tensor.shape[:-1]) * _padded(tensor.shape[-1], MXFP4_HIDDEN_PADDING)
+            return RankWeights(numbers * F32_BYTES, exact=False)
+        if tensor.dtype not in CAST_BYTES or parameter not in ("weight", "bias"):
+            return RankWeights(self._quantised(tensor, module, parameter, place), exact=False)
+        f32 = place in (Place.WHOLE_F32, Place.COLUMN_F32)
+        size = prod(tensor.shape) * (F32_BYTES if f32 else self._loaded_bytes)
+        # A head beside tied embeddings is loaded, and dropped again where its numbers are the embeddings'
+        # (vllm/model_executor/model_loader/weight_tying.py). A header doesn't tell.
+        untied = self._tied and place is Place.VOCAB and module.endswith(("lm_head", "embed_out"))
+        return RankWeights(ceil(size * self._share(tensor, module, parameter, place)), exact=not untied)
+
+    def _share(self, tensor: Tensor, module: str, parameter: str, place: Place) -> Fraction:
+        """The part of a tensor on one rank."""
+        if place in (Place.WHOLE, Place.WHOLE_F32) or (place is Place.ROW and parameter == "bias"):
+            return Fraction(1)
+        if place is Place.VOCAB:
+            return Fraction(_padded(tensor.shape[0], VOCAB_PADDING), tensor.shape[0] * self._ranks)
+        if place in (Place.KV, Place.QKV) and not _in_tower(module):
+            kv_heads = max(Fraction(1), Fraction(self._kv_heads, self._ranks))
+            if place is Place.KV:
+                return kv_heads / self._kv_heads
+            return (Fraction(self._heads, self._ranks) + 2 * kv_heads) / (self._heads + 2 * self._kv_heads)
+        return Fraction(1, self._ranks)
+
+    def _quantised(self, tensor: Tensor, module: str, parameter: str, place: Place) -> int:
+        """Codes keep their bytes. So do scales, but vLLM may hold floating ones in F32, bitsandbytes' always."""
+        size = tensor.bytes
+        if tensor.dtype in CAST_BYTES:
+            size = prod(tensor.shape) * max(F32_BYTES, self._loaded_bytes)
+        elif parameter == "weight.absmax":
+            size = prod(tensor.shape) * F32_BYTES
+        if place is Place.VOCAB or prod(tensor.shape) <= 2:
+            return size
+        if self._mxfp4 and parameter in ("blocks", "scales") and _is_stacked_experts(module):
+            return ceil(size * self._mxfp4_share(tensor, module))
+        if parameter in _CODES or parameter == "bias":
+            return ceil(size * self._share(tensor, module, parameter, place)) + self._mla_copy(tensor, module)
+        if parameter not in _SCALES:
+            return size
+        # Scales per output of a split by inputs are whole. A block that a rank shares with another is on both.
+        sides = [side for side in tensor.shape[-2:] if side > 1]
+        if place is Place.ROW and len(sides) < 2:
+            return size
+        share = self._share(tensor, module, "weight", place)
+        return ceil(size * max((Fraction(ceil(side * share), side) for side in sides), default=Fraction(1)))
+
+    def _mla_copy(self, tensor: Tensor, module: str) -> int:
+        """MLA multiplies in 16 bits: beside quantised codes of kv_b_proj vLLM keeps them dequantised
+        (vllm/model_executor/layers/attention/mla_attention.py, process_weights_after_loading)."""
+        if not module.endswith("kv_b_proj"):
+            return 0
+        numbers = prod(tensor.shape) if tensor.dtype in ("I8", "F8_E4M3", "F8_E5M2") else 2 * tensor.bytes
+        return ceil(Fraction(numbers * self._loaded_bytes, self._ranks))
+
+    def _mxfp4_share(self, tensor: Tensor, module: str) -> Fraction:
+        """Experts of gpt-oss, blocks of (experts, outputs, inputs / 32, 16 bytes), padded after the split."""
+        outputs, inputs = tensor.shape[1], tensor.shape[2] * MXFP4_BLOCK
+        gate_up = module.endswith("gate_up_proj")
+        intermediate, hidden = (outputs // 2, inputs) if gate_up else (inputs, outputs)
+        padded = _padded(ceil(Fraction(intermediate, self._ranks)), MXFP4_INTERMEDIATE_PADDING)
+        return Fraction(padded * _padded(hidden, MXFP4_HIDDEN_PADDING), intermediate * hidden)
+
+    def _unknown(self, tensor: Tensor, module: str) -> int:
+        """The whole tensor, padded where it may be an embedding, in F32 where some models hold it so."""
+        if module.endswith("rotary_emb"):
+            return 0
+        rows = tensor.shape[0] if tensor.shape else 1
+        size = tensor.bytes
+        if tensor.dtype in CAST_BYTES:
+            f32 = re.search(r"gate$|router|correction|A_log|scale", module) or "scale" in tensor.name
+            size = prod(tensor.shape) * max(CAST_BYTES[tensor.dtype], self._loaded_bytes, F32_BYTES if f32 else 0)
+        if rows == self._vocabulary or VOCABULARY.fits(module):
+            return ceil(size * Fraction(_padded(rows, VOCAB_PADDING), rows))
+        return size
+
+    def _is_mtp(self, module: str) -> bool:
+        """DeepSeek's and GLM's extra layers stand behind the last one."""
+        layer = re.search(r"(^|\.)layers\.(\d+)\.", module)
+        return layer is not None and self._layers <= int(layer[2]) < self._layers + self._mtp_layers
+
+
+def _parse(name: str) -> tuple[str, str]:
+    """Module and parameter: `a.weight` is ('a', 'weight'), `a.b_bias` ('a.b', 'bias'), `sinks` ('sinks', 'weight')."""
+    found = _PARAMETER.fullmatch(name)
+    return (found[1], found[2]) if found else (name, "weight")
+
+
+def _heads(text: Mapping[str, Any], architecture: str) -> tuple[int, int]:
+    """Heads of the queries and of keys and values; 0 where the config does not say.
+
+    Falcon: vllm/model_executor/models/falcon.py, FalconAttention.
+    """
+    heads = int(text.get("num_attention_heads") or text.get("n_head") or 0)
+    if "new_decoder_architecture" in text and not text["new_decoder_architecture"]:
+        return heads, 1 if text.get("multi_query") else heads
+    kv_heads = int(text.get("num_key_value_heads") or text.get("num_kv_heads") or 0)
+    if not kv_heads and architecture in _ONE_KV_HEAD_PER_HEAD:
+        return heads, heads
+    return heads, kv_heads if heads else 0
+
+
+def _in_tower(module: str) -> bool:
+    """Vision towers have as many K and V heads as heads."""
+    return re.search(r"(^|[._])(vision|visual)", module) is not None
+
+
+def _is_stacked_experts(module: str) -> bool:
+    return re.search(r"(^|\.)experts\.(gate_up|down)_proj$", module) is not None
+
+
+def _padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
