@@ -2,15 +2,14 @@
 
     kv_cache = budget - weights - overhead
 
-Weights are exact (the tensors' bytes, from the safetensors headers). The overhead is a model, documented at its
-constants; after the start the agent measures what is really used, and a replica over its budget does not serve.
+Weights are those of the fullest rank: exact, or an upper bound (module `weights`). The overhead is a model, documented
+at its constants; after the start the agent measures what is really used, and a replica over its budget does not serve.
 """
 
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve_app import checkpoint, weights
 from vram_agent.api import GIB, MIB, human
 
 # NVML: CUDA context, activations of one full batch, CUDA graphs. vLLM's own default leaves 8 % of a card for these;
@@ -26,7 +25,6 @@ HOST_PROCESSES = 3
 HOST_TOKENIZER_FACTOR = 72
 
 MIN_KV_CACHE_BYTES = 16 * MIB
-WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".gguf")
 
 
 class BudgetError(ValueError):
@@ -40,24 +38,6 @@ class Split:
     weights: int
     overhead: int
     kv_cache: int
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes of all tensors of the checkpoint.
-
-    Raises:
-        FileNotFoundError: the folder has no weights.
-        ValueError: a safetensors file is damaged.
-    """
-    safetensors = sorted(folder.glob("*.safetensors"))
-    if safetensors:
-        return sum(_tensor_bytes(path) for path in safetensors)
-    others = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
-    if not others:
-        raise FileNotFoundError(
-            f"{folder} has no weights (*.safetensors, {', '.join('*' + s for s in WEIGHT_SUFFIXES)})"
-        )
-    return sum(path.stat().st_size for path in others)
 
 
 def host_overhead(folder: Path) -> int:
@@ -75,19 +55,19 @@ def divide(folder: Path, device_kind: str, budget: int, tensor_parallel: int) ->
 
     Raises:
         BudgetError: it does not fit.
-        FileNotFoundError, ValueError: see `weight_bytes`.
+        CheckpointError: see `checkpoint.read_folder`.
     """
     overhead = host_overhead(folder) if device_kind == "host" else CUDA_OVERHEAD_BYTES
-    return split(budget, weight_bytes(folder), overhead, tensor_parallel)
+    found = checkpoint.read_folder(folder)
+    return split(budget, weights.fullest_rank(found.tensors, found.config, tensor_parallel).bytes, overhead)
 
 
-def split(budget: int, weights: int, overhead: int, tensor_parallel: int = 1) -> Split:
-    """Divide a budget (bytes of each device).
+def split(budget: int, share: int, overhead: int) -> Split:
+    """Divide a budget (bytes of each device) that holds this share of the weights.
 
     Raises:
         BudgetError: nothing useful is left for the KV cache.
     """
-    share = -(-weights // tensor_parallel)
     kv_cache = budget - share - overhead
     if kv_cache < MIN_KV_CACHE_BYTES:
         enough = -(-(share + overhead + MIN_KV_CACHE_BYTES) // MIB)
@@ -96,18 +76,3 @@ def split(budget: int, weights: int, overhead: int, tensor_parallel: int = 1) ->
             f"nothing is left for the KV cache. FIX: set vram to more than {enough}Mi"
         )
     return Split(weights=share, overhead=overhead, kv_cache=kv_cache)
-
-
-def _tensor_bytes(path: Path) -> int:
-    """From the header of one safetensors file: 8 bytes of length (little endian), then JSON with the data offsets."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise ValueError(f"{path} is damaged: its header says {length} bytes")
-        header = json.loads(file.read(length))
-    return sum(
-        end - start
-        for key, tensor in header.items()
-        if key != "__metadata__"
-        for start, end in [tensor["data_offsets"]]
-    )
