@@ -122,6 +122,10 @@ RULES = (
     ),
 )
 
+_COHERE = (
+    Rule(r"q_norm", Place.COLUMN, "one row per head (vllm/model_executor/models/commandr.py)"),
+    Rule(r"k_norm", Place.KV, "one row per head"),
+)
 _F32_ROUTER = (Rule(r"mlp\.gate", Place.WHOLE_F32, "this model routes in full precision"),)
 _BERT = (
     Rule(r"(position|token_type)_embeddings", Place.VOCAB, "vllm/model_executor/models/bert.py, BertEmbedding"),
@@ -137,12 +141,16 @@ _QWEN_TOWER = (
     Rule(r"visual\.blocks\.\d+\.attn\.proj|merger\.mlp\.2|linear_fc2", Place.ROW, "heads; the merger's second layer"),
 )
 
+# Scales of attention in a layer of a quantised model, in its file or not: a few numbers
+# (vllm/model_executor/layers/quantization/kv_cache.py).
+ATTENTION_SCALES_BYTES = 64
+
 # Architecture -> rules of its own, before RULES.
 KNOWN: Mapping[str, tuple[Rule, ...]] = {
     "BertModel": _BERT,
     "BloomForCausalLM": (),
     "Cohere2ForCausalLM": (),
-    "CohereForCausalLM": (),
+    "CohereForCausalLM": _COHERE,
     "DeepseekV2ForCausalLM": (),
     "DeepseekV3ForCausalLM": (),
     "Ernie4_5ForCausalLM": (),
@@ -246,10 +254,8 @@ def fullest_rank(
         raise ValueError(f"dtype {dtype!r} is unknown. FIX: one of {', '.join(LOADED_BYTES)}")
     model = _Model(config, tensor_parallel, LOADED_BYTES[dtype])
     found = [model.tensor(tensor) for tensor in tensors]
-    return RankWeights(
-        bytes=sum(part.bytes for part in found),
-        exact=all(part.exact for part in found) and "quantization_config" not in config,
-    )
+    found.append(model.not_in_file())
+    return RankWeights(bytes=sum(part.bytes for part in found), exact=all(part.exact for part in found))
 
 
 class _Model:
@@ -261,7 +267,9 @@ class _Model:
         architecture = next(iter(config.get("architectures") or ()), "")
         own = KNOWN.get(architecture)
         self._rules = None if own is None else own + RULES
-        self._mxfp4 = (config.get("quantization_config") or {}).get("quant_method") == "mxfp4"
+        quantisation = config.get("quantization_config") or {}
+        self._quantisation = quantisation.get("quant_method")
+        self._packed = quantisation.get("format") == "pack-quantized"
         text = config.get("text_config") or config
         self._heads, self._kv_heads = _heads(text, architecture)
         self._layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 0)
@@ -278,7 +286,7 @@ class _Model:
             return RankWeights(0, exact=True)
         if place is None or (place in (Place.KV, Place.QKV) and not self._kv_heads and not _in_tower(module)):
             return RankWeights(self._unknown(tensor, module), exact=place is not None and self._ranks == 1)
-        if self._mxfp4 and parameter == "bias" and _is_stacked_experts(module):
+        if self._quantisation == "mxfp4" and parameter == "bias" and _is_stacked_experts(module):
             # Padded as the blocks are, and in F32 for some kernels.
             numbers = prod(tensor.shape[:-1]) * _padded(tensor.shape[-1], MXFP4_HIDDEN_PADDING)
             return RankWeights(numbers * F32_BYTES, exact=False)
@@ -290,6 +298,9 @@ class _Model:
         # (vllm/model_executor/model_loader/weight_tying.py). A header doesn't tell.
         untied = self._tied and place is Place.VOCAB and module.endswith(("lm_head", "embed_out"))
         return RankWeights(ceil(size * self._share(tensor, module, parameter, place)), exact=not untied)
+
+    def not_in_file(self) -> RankWeights:
+        return RankWeights(self._layers * ATTENTION_SCALES_BYTES if self._quantisation else 0, not self._quantisation)
 
     def _share(self, tensor: Tensor, module: str, parameter: str, place: Place) -> Fraction:
         """The part of a tensor on one rank."""
@@ -305,15 +316,17 @@ class _Model:
         return Fraction(1, self._ranks)
 
     def _quantised(self, tensor: Tensor, module: str, parameter: str, place: Place) -> int:
-        """Codes keep their bytes. So do scales, but vLLM may hold floating ones in F32, bitsandbytes' always."""
+        """Codes keep their bytes, and so do scales of 8 bits. Scales of 4-bit integers are in the engine's dtype, other
+        floating ones may be in F32; bitsandbytes unpacks its own to F32."""
         size = tensor.bytes
         if tensor.dtype in CAST_BYTES:
-            size = prod(tensor.shape) * max(F32_BYTES, self._loaded_bytes)
+            integers = parameter == "scales" or self._packed
+            size = prod(tensor.shape) * (self._loaded_bytes if integers else F32_BYTES)
         elif parameter == "weight.absmax":
             size = prod(tensor.shape) * F32_BYTES
         if place is Place.VOCAB or prod(tensor.shape) <= 2:
             return size
-        if self._mxfp4 and parameter in ("blocks", "scales") and _is_stacked_experts(module):
+        if self._quantisation == "mxfp4" and parameter in ("blocks", "scales") and _is_stacked_experts(module):
             return ceil(size * self._mxfp4_share(tensor, module))
         if parameter in _CODES or parameter == "bias":
             return ceil(size * self._share(tensor, module, parameter, place)) + self._mla_copy(tensor, module)
