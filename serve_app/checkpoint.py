@@ -7,7 +7,6 @@ twice, as consolidated*.safetensors too, one copy is counted.
 """
 
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -83,8 +82,10 @@ def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
         CheckpointError: as above, or there is no such model, or the hub is out of reach.
     """
     from huggingface_hub import HfFileSystem
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError
 
+    if repository.count("/") != 1:
+        raise CheckpointError(f"{repository!r} is no model of the hub. FIX: name it as owner/name")
     root = f"{repository}@{revision}" if revision else repository
     try:
         hub = HfFileSystem(skip_instance_cache=True)
@@ -101,6 +102,8 @@ def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
             "upload it again, or name another revision",
         )
         return _read(source)
+    except CheckpointError:
+        raise
     except GatedRepoError as error:
         raise CheckpointError(
             f"{repository} is gated on the hub. FIX: accept its terms there and set HF_TOKEN"
@@ -109,7 +112,7 @@ def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"the hub has no {root}, or does not show it without a token. FIX: check the name, or set HF_TOKEN"
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # huggingface_hub lets those of its HTTP library through, which is not always the same
         raise CheckpointError(
             f"{repository}: the hub does not answer: {error}. FIX: check the connection, HF_ENDPOINT and "
             "HF_HUB_OFFLINE, or name a folder with the model"
@@ -174,7 +177,7 @@ def _header(source: _Source, file: str) -> list[Tensor]:
         if size < LENGTH_BYTES:
             raise ValueError(f"it has {size} bytes")
         with source.open(file) as opened:
-            (length,) = struct.unpack("<Q", opened.read(LENGTH_BYTES))
+            length = int.from_bytes(opened.read(LENGTH_BYTES), "little")
             data = size - LENGTH_BYTES - length
             if data < 0 or length > MAX_HEADER_BYTES:
                 raise ValueError(f"its header says {length} bytes, the file has {human(size)}")

@@ -96,9 +96,9 @@ def test_layers_behind_the_last_are_a_draft_model() -> None:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        # column: outputs are split, and with them scales per output and per block; a block may be on two ranks
+        # column: outputs are split, and with them scales per output and per block; one block may be on two ranks
         (tensor("a.mlp.up_proj.weight", 512, 256, dtype="F8_E4M3"), 512 * 256 // 4),
-        (tensor("a.mlp.up_proj.weight_scale_inv", 6, 2, dtype="F32"), 2 * 2 * 4),
+        (tensor("a.mlp.up_proj.weight_scale_inv", 6, 8, dtype="F32"), 2 * 8 * 4),
         (tensor("a.mlp.up_proj.weight_scale", 512, 1), 512 * 4 // 4),
         (tensor("a.mlp.up_proj.weight_scale", dtype="F32"), 4),
         (tensor("a.mlp.up_proj.input_scale", 1, dtype="F32"), 4),

@@ -281,7 +281,8 @@ CASES = {
     "falcon old": _text(
         "Falcon",
         TEXT | {
-            "multi_query": False, "new_decoder_architecture": False, "parallel_attn": False, "bias": True, "alibi": True,
+            "multi_query": False, "new_decoder_architecture": False, "parallel_attn": False, "bias": True,
+            "alibi": True,
         },
     ),
     "gpt_oss": _text("GptOss", TEXT | {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2}),
