@@ -1,22 +1,21 @@
 """Bytes that a model's weights take on one tensor-parallel rank, from the checkpoint's tensors and config alone. Pure.
 
-A rule says for every tensor what vLLM makes of it: split over the ranks, kept whole on each, or not loaded. The rules
-were compared to the byte with vLLM 0.29 for every architecture in `KNOWN` (tests/unit/serve_app/
-test_weights_against_vllm.py). A tensor or an architecture that no rule knows counts whole on every rank, so the
-answer is then an upper bound.
+`layout` says what vLLM makes of a tensor: split over the ranks, whole on each, or not loaded. This module does the sums.
+What `layout` does not know counts whole on every rank, so the answer is then an upper bound.
 
 Counted is what vLLM's modules hold when they are built, and what it adds to it after loading where that is known to be
 more (`_mla_copy`, `_mxfp4_share`). Not counted: buffers that are in no checkpoint (rotary tables), LoRA slots, draft
-models, and a vision tower that `mm_encoder_tp_mode: data` puts whole on every rank.
+models, a vision tower that `mm_encoder_tp_mode: data` puts whole on every rank, and what kernels pad or repack.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from fractions import Fraction
 from math import ceil, prod
 from typing import Any
+
+from serve_app.layout import KNOWN, ONE_KV_HEAD_PER_HEAD, RULES, Place
 
 # `dtype` of the engine -> bytes of a floating parameter. `auto` is never 4: vLLM loads F32 checkpoints in 16 bits
 # (vllm/config/model.py, _resolve_auto_dtype).
@@ -56,160 +55,9 @@ class RankWeights:
     """False: an upper bound."""
 
 
-class Place(Enum):
-    """What the ranks do with one module of the checkpoint."""
-
-    COLUMN = auto()
-    """Split by outputs: weights, scales and bias."""
-    ROW = auto()
-    """Split by inputs: the bias and scales per output stay whole."""
-    KV = auto()
-    """As COLUMN, but a rank holds one head at least."""
-    QKV = auto()
-    """Q, K and V in one tensor: COLUMN and KV in one."""
-    VOCAB = auto()
-    """Rows padded, then split."""
-    WHOLE = auto()
-    WHOLE_F32 = auto()
-    """Whole, and held in F32 whatever the engine's dtype."""
-    COLUMN_F32 = auto()
-    SKIP = auto()
-    """Not loaded."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`modules` is a regular expression for the end of a module's name; the first rule that fits decides."""
-
-    modules: str
-    place: Place
-    reason: str
-
-    def fits(self, module: str) -> bool:
-        return re.search(rf"(^|\.)({self.modules})$", module) is not None
-
-
-VOCABULARY = Rule(
-    r"embed_tokens|wte|word_embeddings|embed_in|embed_out|lm_head|tok_embeddings",
-    Place.VOCAB,
-    "VocabParallelEmbedding, ParallelLMHead",
-)
-RULES = (
-    Rule(r"rotary_emb|position_ids", Place.SKIP, "computed at start"),
-    Rule(r"(attn|attention)(\.masked)?", Place.SKIP, "`attn.bias` is a causal mask of GPT-2's days, not a bias"),
-    Rule(r"mtp\..*", Place.SKIP, "multi-token prediction is a draft model; loaded only where asked for"),
-    VOCABULARY,
-    Rule(r"e_score_correction", Place.WHOLE_F32, "the router's bias picks experts in full precision"),
-    Rule(r"A_log", Place.COLUMN_F32, "decay rates, one per head, in full precision"),
-    Rule(r"(mlp|block_sparse_moe)\.gate|router(\.layer)?|shared_expert_gate", Place.WHOLE, "every rank routes"),
-    Rule(r"q_a_proj|kv_a_proj_with_mqa", Place.WHOLE, "MLA's latent is shared by all heads"),
-    Rule(r"\w*norm\w*|ln_\w+|\w*LayerNorm", Place.WHOLE, "normalises over all channels"),
-    Rule(r"wpe|embed_positions|project_in|project_out", Place.WHOLE, "plain embeddings and ReplicatedLinear"),
-    Rule(r"k_proj|v_proj|key|value", Place.KV, "QKVParallelLinear"),
-    Rule(r"qkv_proj|query_key_value|c_attn|Wqkv", Place.QKV, "QKVParallelLinear"),
-    Rule(
-        r"q_proj|q_b_proj|kv_b_proj|query|gate_proj|up_proj|gate_up_proj|w1|w3|fc1|fc_in|c_fc|dense_h_to_4h|"
-        r"intermediate\.dense|Wi|input_linear|in_proj_qkvz|in_proj_ba",
-        Place.COLUMN,
-        "ColumnParallelLinear, MergedColumnParallelLinear, FusedMoE's w13",
-    ),
-    Rule(r"sinks|dt|conv1d", Place.COLUMN, "one row per head or channel"),
-    Rule(
-        r"o_proj|out_proj|down_proj|w2|fc2|fc_out|c_proj|dense_4h_to_h|(self_attention|self_attn|attention)\.dense|"
-        r"output\.dense|Wo|output_linear",
-        Place.ROW,
-        "RowParallelLinear, FusedMoE's w2",
-    ),
-)
-
-_COHERE = (
-    Rule(r"q_norm", Place.COLUMN, "one row per head (vllm/model_executor/models/commandr.py)"),
-    Rule(r"k_norm", Place.KV, "one row per head"),
-)
-_F32_ROUTER = (Rule(r"mlp\.gate", Place.WHOLE_F32, "this model routes in full precision"),)
-_BERT = (
-    Rule(r"(position|token_type)_embeddings", Place.VOCAB, "vllm/model_executor/models/bert.py, BertEmbedding"),
-    Rule(r"pooler\.dense", Place.SKIP, "vLLM has poolers of its own"),
-)
-_SIGLIP = (
-    Rule(r"vision_tower(\.vision_model)?\.head\..*", Place.SKIP, "Gemma 3 takes the tower's patches, not its summary"),
-    Rule(r"patch_embedding|position_embedding|mm_input_projection", Place.WHOLE, "not a parallel layer in vLLM"),
-)
-_QWEN_TOWER = (
-    Rule(r"patch_embed\.proj|pos_embed", Place.WHOLE, "not a parallel layer in vLLM"),
-    Rule(r"visual\.blocks\.\d+\.attn\.qkv|merger\.mlp\.0|linear_fc1", Place.COLUMN, "heads; the merger's first layer"),
-    Rule(r"visual\.blocks\.\d+\.attn\.proj|merger\.mlp\.2|linear_fc2", Place.ROW, "heads; the merger's second layer"),
-)
-
 # Scales of attention in a layer of a quantised model, in its file or not: a few numbers
 # (vllm/model_executor/layers/quantization/kv_cache.py).
 ATTENTION_SCALES_BYTES = 64
-
-# Architecture -> rules of its own, before RULES.
-KNOWN: Mapping[str, tuple[Rule, ...]] = {
-    "BertModel": _BERT,
-    "BloomForCausalLM": (),
-    "Cohere2ForCausalLM": (),
-    "CohereForCausalLM": _COHERE,
-    "DeepseekV2ForCausalLM": (),
-    "DeepseekV3ForCausalLM": (),
-    "Ernie4_5ForCausalLM": (),
-    "Exaone4ForCausalLM": (),
-    "FalconForCausalLM": (),
-    "GPT2LMHeadModel": (),
-    "GPTJForCausalLM": (),
-    "GPTNeoXForCausalLM": (),
-    "Gemma2ForCausalLM": (),
-    "Gemma3ForCausalLM": (),
-    "Gemma3ForConditionalGeneration": _SIGLIP,
-    "GemmaForCausalLM": (),
-    "Glm4ForCausalLM": (),
-    "Glm4MoeForCausalLM": _F32_ROUTER,
-    "GptOssForCausalLM": (),
-    "GraniteForCausalLM": (),
-    "GraniteMoeForCausalLM": (),
-    "LlamaForCausalLM": (),
-    "MistralForCausalLM": (),
-    "MixtralForCausalLM": (),
-    "ModernBertModel": (),
-    "NemotronForCausalLM": (),
-    "OPTForCausalLM": (),
-    "Olmo2ForCausalLM": (),
-    "Olmo3ForCausalLM": (),
-    "OlmoeForCausalLM": (),
-    "Phi3ForCausalLM": (),
-    "PhiForCausalLM": (),
-    "Qwen2ForCausalLM": (),
-    "Qwen2MoeForCausalLM": (),
-    "Qwen2VLForConditionalGeneration": _QWEN_TOWER,
-    "Qwen2_5_VLForConditionalGeneration": _QWEN_TOWER,
-    "Qwen3ForCausalLM": (),
-    "Qwen3MoeForCausalLM": (),
-    "Qwen3NextForCausalLM": (),
-    "Qwen3VLForConditionalGeneration": _QWEN_TOWER,
-    "SeedOssForCausalLM": (),
-    "SmolLM3ForCausalLM": (),
-    "StableLmForCausalLM": (),
-    "Starcoder2ForCausalLM": (),
-}
-
-# Architectures whose config may leave the number of K and V heads out: as many as heads. Others have a default of
-# their own, in Python code that no checkpoint holds.
-_ONE_KV_HEAD_PER_HEAD = frozenset(
-    {
-        "BertModel",
-        "BloomForCausalLM",
-        "FalconForCausalLM",
-        "GPT2LMHeadModel",
-        "GPTJForCausalLM",
-        "GPTNeoXForCausalLM",
-        "LlamaForCausalLM",
-        "ModernBertModel",
-        "OPTForCausalLM",
-        "Phi3ForCausalLM",
-        "PhiForCausalLM",
-    }
-)
 
 # Parameters of one module. Codes are what the scales scale.
 _CODES = ("weight", "qweight", "weight_packed", "blocks")
@@ -362,9 +210,9 @@ class _Model:
         rows = tensor.shape[0] if tensor.shape else 1
         size = tensor.bytes
         if tensor.dtype in CAST_BYTES:
-            f32 = re.search(r"gate$|router|correction|A_log|scale", module) or "scale" in tensor.name
+            f32 = re.search(r"gate$|router|correction|A_log|scale|pooler|classifier|score", tensor.name)
             size = prod(tensor.shape) * max(CAST_BYTES[tensor.dtype], self._loaded_bytes, F32_BYTES if f32 else 0)
-        if rows == self._vocabulary or VOCABULARY.fits(module):
+        if rows == self._vocabulary or "embed" in module:
             return ceil(size * Fraction(_padded(rows, VOCAB_PADDING), rows))
         return size
 
@@ -389,7 +237,7 @@ def _heads(text: Mapping[str, Any], architecture: str) -> tuple[int, int]:
     if "new_decoder_architecture" in text and not text["new_decoder_architecture"]:
         return heads, 1 if text.get("multi_query") else heads
     kv_heads = int(text.get("num_key_value_heads") or text.get("num_kv_heads") or 0)
-    if not kv_heads and architecture in _ONE_KV_HEAD_PER_HEAD:
+    if not kv_heads and architecture in ONE_KV_HEAD_PER_HEAD:
         return heads, heads
     return heads, kv_heads if heads else 0
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.checkpoint import BITS
-from serve_app.weights import CAST_BYTES, KNOWN, RankWeights, Tensor, fullest_rank
+from serve_app.layout import KNOWN
+from serve_app.weights import CAST_BYTES, RankWeights, Tensor, fullest_rank
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 16, "num_key_value_heads": 4}
 DEEPSEEK = {"architectures": ["DeepseekV3ForCausalLM"], "num_attention_heads": 16, "num_hidden_layers": 3}

