@@ -1,6 +1,6 @@
 """Bytes that a model's weights take on one tensor-parallel rank, from the checkpoint's tensors and config alone. Pure.
 
-`layout` says what vLLM makes of a tensor: split over the ranks, whole on each, or not loaded. This module does the sums.
+`layout` says what vLLM makes of a tensor: split over the ranks, whole on each, or not loaded; here the sums are done.
 What `layout` does not know counts whole on every rank, so the answer is then an upper bound.
 
 Counted is what vLLM's modules hold when they are built, and what it adds to it after loading where that is known to be
@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import Any
 
-from serve_app.layout import KNOWN, ONE_KV_HEAD_PER_HEAD, RULES, Place
+from serve_app.layout import KNOWN, ONE_KV_HEAD_PER_HEAD, RULES, VOCABULARY, Place
 
 # `dtype` of the engine -> bytes of a floating parameter. `auto` is never 4: vLLM loads F32 checkpoints in 16 bits
 # (vllm/config/model.py, _resolve_auto_dtype).
@@ -31,6 +31,9 @@ VOCAB_PADDING = 64
 MXFP4_INTERMEDIATE_PADDING = 128
 MXFP4_HIDDEN_PADDING = 256
 MXFP4_BLOCK = 32
+# Scales of attention in one layer of a quantised model, a few numbers that are in no file
+# (vllm/model_executor/layers/quantization/kv_cache.py).
+ATTENTION_SCALES_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,6 @@ class RankWeights:
     exact: bool
     """False: an upper bound."""
 
-
-# Scales of attention in a layer of a quantised model, in its file or not: a few numbers
-# (vllm/model_executor/layers/quantization/kv_cache.py).
-ATTENTION_SCALES_BYTES = 64
 
 # Parameters of one module. Codes are what the scales scale.
 _CODES = ("weight", "qweight", "weight_packed", "blocks")
@@ -101,9 +100,11 @@ def fullest_rank(
     if dtype not in LOADED_BYTES:
         raise ValueError(f"dtype {dtype!r} is unknown. FIX: one of {', '.join(LOADED_BYTES)}")
     model = _Model(config, tensor_parallel, LOADED_BYTES[dtype])
-    found = [model.tensor(tensor) for tensor in tensors]
-    found.append(model.not_in_file())
-    return RankWeights(bytes=sum(part.bytes for part in found), exact=all(part.exact for part in found))
+    parts = [model.tensor(tensor) for tensor in tensors]
+    return RankWeights(
+        bytes=sum(part.bytes for part in parts) + model.bytes_in_no_file,
+        exact=all(part.exact for part in parts) and not model.bytes_in_no_file,
+    )
 
 
 class _Model:
@@ -120,20 +121,22 @@ class _Model:
         self._packed = quantisation.get("format") == "pack-quantized"
         text = config.get("text_config") or config
         self._heads, self._kv_heads = _heads(text, architecture)
-        self._layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 0)
+        self._layers = layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 0)
         self._mtp_layers = int(text.get("num_nextn_predict_layers") or 0)
         self._vocabulary = int(text.get("vocab_size") or 0)
         self._tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings")))
+        self.bytes_in_no_file = max(layers, 1) * ATTENTION_SCALES_BYTES if self._quantisation else 0
 
     def tensor(self, tensor: Tensor) -> RankWeights:
+        """The part of one tensor on the fullest rank."""
         module, parameter = _parse(tensor.name)
         if self._rules is None:
             return RankWeights(self._unknown(tensor, module), exact=False)
         place = next((rule.place for rule in self._rules if rule.fits(module)), None)
         if place is Place.SKIP or self._is_mtp(module) or not tensor.bytes:
             return RankWeights(0, exact=True)
-        if place is None or (place in (Place.KV, Place.QKV) and not self._kv_heads and not _in_tower(module)):
-            return RankWeights(self._unknown(tensor, module), exact=place is not None and self._ranks == 1)
+        if place is None:
+            return RankWeights(self._unknown(tensor, module), exact=False)
         if self._quantisation == "mxfp4" and parameter == "bias" and _is_stacked_experts(module):
             # Padded as the blocks are, and in F32 for some kernels.
             numbers = prod(tensor.shape[:-1]) * _padded(tensor.shape[-1], MXFP4_HIDDEN_PADDING)
@@ -142,13 +145,12 @@ class _Model:
             return RankWeights(self._quantised(tensor, module, parameter, place), exact=False)
         f32 = place in (Place.WHOLE_F32, Place.COLUMN_F32)
         size = prod(tensor.shape) * (F32_BYTES if f32 else self._loaded_bytes)
+        share = self._share(tensor, module, parameter, place)
         # A head beside tied embeddings is loaded, and dropped again where its numbers are the embeddings'
         # (vllm/model_executor/model_loader/weight_tying.py). A header doesn't tell.
         untied = self._tied and place is Place.VOCAB and module.endswith(("lm_head", "embed_out"))
-        return RankWeights(ceil(size * self._share(tensor, module, parameter, place)), exact=not untied)
-
-    def not_in_file(self) -> RankWeights:
-        return RankWeights(self._layers * ATTENTION_SCALES_BYTES if self._quantisation else 0, not self._quantisation)
+        guessed = share == 1 and self._ranks > 1 and place in (Place.KV, Place.QKV) and not self._kv_heads
+        return RankWeights(ceil(size * share), exact=not (untied or guessed))
 
     def _share(self, tensor: Tensor, module: str, parameter: str, place: Place) -> Fraction:
         """The part of a tensor on one rank."""
@@ -157,6 +159,8 @@ class _Model:
         if place is Place.VOCAB:
             return Fraction(_padded(tensor.shape[0], VOCAB_PADDING), tensor.shape[0] * self._ranks)
         if place in (Place.KV, Place.QKV) and not _in_tower(module):
+            if not self._kv_heads:
+                return Fraction(1)
             kv_heads = max(Fraction(1), Fraction(self._kv_heads, self._ranks))
             if place is Place.KV:
                 return kv_heads / self._kv_heads
@@ -172,20 +176,25 @@ class _Model:
             size = prod(tensor.shape) * (self._loaded_bytes if integers else F32_BYTES)
         elif parameter == "weight.absmax":
             size = prod(tensor.shape) * F32_BYTES
-        if place is Place.VOCAB or prod(tensor.shape) <= 2:
+        if prod(tensor.shape) <= 2:
             return size
+        if place is Place.VOCAB:
+            return ceil(size * max(Fraction(_padded(side, VOCAB_PADDING), side) for side in tensor.shape))
         if self._quantisation == "mxfp4" and parameter in ("blocks", "scales") and _is_stacked_experts(module):
             return ceil(size * self._mxfp4_share(tensor, module))
         if parameter in _CODES or parameter == "bias":
-            return ceil(size * self._share(tensor, module, parameter, place)) + self._mla_copy(tensor, module)
-        if parameter not in _SCALES:
-            return size
-        # Scales per output of a split by inputs are whole. A block that a rank shares with another is on both.
+            share = self._share(tensor, module, parameter, place)
+            return ceil(size * share) + ceil(self._mla_copy(tensor, module) * share)
+        return ceil(size * self._scales_share(tensor, module, place)) if parameter in _SCALES else size
+
+    def _scales_share(self, tensor: Tensor, module: str, place: Place) -> Fraction:
+        """Scales per output of a split by inputs are whole. A block that a rank shares with another is on both; which
+        side is split differs between formats, so the worse one counts."""
         sides = [side for side in tensor.shape[-2:] if side > 1]
         if place is Place.ROW and len(sides) < 2:
-            return size
+            return Fraction(1)
         share = self._share(tensor, module, "weight", place)
-        return ceil(size * max((Fraction(ceil(side * share), side) for side in sides), default=Fraction(1)))
+        return max((Fraction(ceil(side * share), side) for side in sides), default=Fraction(1))
 
     def _mla_copy(self, tensor: Tensor, module: str) -> int:
         """MLA multiplies in 16 bits: beside quantised codes of kv_b_proj vLLM keeps them dequantised
@@ -193,7 +202,7 @@ class _Model:
         if not module.endswith("kv_b_proj"):
             return 0
         numbers = prod(tensor.shape) if tensor.dtype in ("I8", "F8_E4M3", "F8_E5M2") else 2 * tensor.bytes
-        return ceil(Fraction(numbers * self._loaded_bytes, self._ranks))
+        return numbers * self._loaded_bytes
 
     def _mxfp4_share(self, tensor: Tensor, module: str) -> Fraction:
         """Experts of gpt-oss, blocks of (experts, outputs, inputs / 32, 16 bytes), padded after the split."""
@@ -207,12 +216,16 @@ class _Model:
         """The whole tensor, padded where it may be an embedding, in F32 where some models hold it so."""
         if module.endswith("rotary_emb"):
             return 0
-        rows = tensor.shape[0] if tensor.shape else 1
         size = tensor.bytes
         if tensor.dtype in CAST_BYTES:
-            f32 = re.search(r"gate$|router|correction|A_log|scale|pooler|classifier|score", tensor.name)
+            f32 = re.search(r"gate\b|router|correction|A_log|scale|pooler|classifier|score", tensor.name)
             size = prod(tensor.shape) * max(CAST_BYTES[tensor.dtype], self._loaded_bytes, F32_BYTES if f32 else 0)
-        if rows == self._vocabulary or "embed" in module:
+        elif tensor.name.endswith("absmax"):
+            size = prod(tensor.shape) * F32_BYTES
+        elif self._quantisation:
+            size += self._mla_copy(tensor, module)
+        rows = max(tensor.shape[0], 1) if tensor.shape else 1
+        if rows == self._vocabulary or "embed" in module or VOCABULARY.fits(module):
             return ceil(size * Fraction(_padded(rows, VOCAB_PADDING), rows))
         return size
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serve_app.checkpoint import BITS
 from serve_app.layout import KNOWN
-from serve_app.weights import CAST_BYTES, RankWeights, Tensor, fullest_rank
+from serve_app.weights import ATTENTION_SCALES_BYTES, CAST_BYTES, RankWeights, Tensor, fullest_rank
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 16, "num_key_value_heads": 4}
 DEEPSEEK = {"architectures": ["DeepseekV3ForCausalLM"], "num_attention_heads": 16, "num_hidden_layers": 3}
@@ -63,6 +63,8 @@ def test_a_config_without_kv_heads_is_no_licence_to_split_them() -> None:
     vision = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {"hidden_size": 64}}
     assert on_rank(k_proj, vision) == RankWeights(k_proj.bytes, exact=False)
     assert on_rank(k_proj, vision, ranks=1) == RankWeights(k_proj.bytes, exact=True)
+    stored_wider = tensor(f"{LAYER}.self_attn.k_proj.weight", 32, 64, dtype="F32")
+    assert on_rank(stored_wider, vision) == RankWeights(k_proj.bytes, exact=False)
     old_llama = {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 4}
     assert on_rank(k_proj, old_llama) == RankWeights(k_proj.bytes // 4, exact=True)
 
@@ -120,31 +122,38 @@ def test_layers_behind_the_last_are_a_draft_model() -> None:
         (tensor("a.mlp.up_proj.weight.absmax", 32, dtype="U8"), 32 * 4 // 4),
         # MLA: codes and their 16-bit copy
         (tensor("a.self_attn.kv_b_proj.weight", 256, 128, dtype="F8_E4M3"), 256 * 128 * (1 + 2) // 4),
-        # a quantised vocabulary is whole
-        (tensor("lm_head.qweight", 64, 64, dtype="I32"), 64 * 64 * 4),
+        # a quantised vocabulary is whole, padded along either side
+        (tensor("lm_head.qweight", 64, 1000, dtype="I32"), 64 * 1024 * 4),
     ],
     ids=lambda value: f"{value.name} {value.dtype} {value.shape}" if isinstance(value, Tensor) else None,
 )
 def test_quantised_tensors_keep_their_bytes(found: Tensor, expected: int) -> None:
-    assert on_rank(found, LLAMA | FP8) == RankWeights(expected, exact=False)
+    assert on_rank(found, LLAMA | FP8) == RankWeights(expected + ATTENTION_SCALES_BYTES, exact=False)
 
 
 def test_scales_of_packed_integers_are_in_the_engines_dtype() -> None:
     scale = tensor("a.mlp.up_proj.weight_scale", 512, 16)
     packed = LLAMA | {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}}
-    assert on_rank(scale, packed).bytes == 512 * 16 * 2 // 4
-    assert on_rank(scale, LLAMA | FP8).bytes == 512 * 16 * 4 // 4
+    assert on_rank(scale, packed).bytes == 512 * 16 * 2 // 4 + ATTENTION_SCALES_BYTES
+    assert on_rank(scale, LLAMA | FP8).bytes == 512 * 16 * 4 // 4 + ATTENTION_SCALES_BYTES
 
 
 @pytest.mark.parametrize(("ranks", "padded"), [(1, 2944), (2, 1536), (4, 768), (8, 384)])
 def test_gpt_oss_is_padded_for_its_kernels(ranks: int, padded: int) -> None:
     """gpt-oss-20b: 2880 to 3072 channels, 2880 / ranks to a multiple of 128."""
     blocks = tensor(f"{LAYER}.mlp.experts.down_proj_blocks", 2, 2880, 90, 16, dtype="U8")
-    assert on_rank(blocks, GPT_OSS, ranks).bytes == 2 * 3072 * padded // 2
+    assert on_rank(blocks, GPT_OSS, ranks).bytes - ATTENTION_SCALES_BYTES == 2 * 3072 * padded // 2
     scales = tensor(f"{LAYER}.mlp.experts.gate_up_proj_scales", 2, 5760, 90, dtype="U8")
-    assert on_rank(scales, GPT_OSS, ranks).bytes == 2 * 2 * padded * 3072 // 32
+    assert on_rank(scales, GPT_OSS, ranks).bytes - ATTENTION_SCALES_BYTES == 2 * 2 * padded * 3072 // 32
     bias = tensor(f"{LAYER}.mlp.experts.down_proj_bias", 2, 2880)
-    assert on_rank(bias, GPT_OSS, ranks).bytes == 2 * 3072 * 4
+    assert on_rank(bias, GPT_OSS, ranks).bytes - ATTENTION_SCALES_BYTES == 2 * 3072 * 4
+
+
+def test_an_unknown_quantised_model_counts_copies_too() -> None:
+    kv_b_proj = tensor(f"{LAYER}.self_attn.kv_b_proj.weight", 256, 128, dtype="F8_E4M3")
+    assert on_rank(kv_b_proj, FP8) == RankWeights(256 * 128 * (1 + 2) + ATTENTION_SCALES_BYTES, exact=False)
+    absmax = tensor(f"{LAYER}.mlp.up_proj.weight.absmax", 32, dtype="U8")
+    assert on_rank(absmax, FP8) == RankWeights(32 * 4 + ATTENTION_SCALES_BYTES, exact=False)
 
 
 def test_what_no_rule_knows_is_whole_on_every_rank() -> None:
@@ -160,7 +169,10 @@ def test_what_no_rule_knows_is_whole_on_every_rank() -> None:
 def test_an_unknown_model_counts_what_vllm_may_make_of_it() -> None:
     unknown = {"vocab_size": 1000}
     assert on_rank(tensor("words.weight", 1000, 8), unknown).bytes == 1024 * 8 * 2
+    assert on_rank(tensor("lm_head.weight", 999, 8), unknown).bytes == 1024 * 8 * 2
     assert on_rank(tensor("a.router.weight", 4, 8), unknown).bytes == 4 * 8 * 4
+    assert on_rank(tensor("a.gate.weight", 4, 8), unknown).bytes == 4 * 8 * 4
+    assert on_rank(tensor("a.gate_proj.weight", 4, 8), unknown).bytes == 4 * 8 * 2
     assert on_rank(tensor("a.weight", 4, 8, dtype="F32"), unknown).bytes == 4 * 8 * 4
     assert on_rank(tensor("a.rotary_emb.inv_freq", 8, dtype="F32"), unknown).bytes == 0
 

