@@ -57,7 +57,8 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         args: the model's entry.
 
     Raises:
-        ModelError, LeaseError, BudgetError: with the mend; Serve shows the text as the application's message.
+        ModelError, LeaseError, BudgetError, CheckpointError: with the mend; Serve shows the text as the application's
+            message.
     """
 
     async def __init__(self, args: ModelArgs) -> None:  # type: ignore[misc]  # Ray awaits it

