@@ -123,17 +123,17 @@ def _read(source: _Source) -> Checkpoint:
     if CONFIG not in source.sizes:
         raise CheckpointError(f"{source.name} has no {CONFIG}. FIX: {source.mend}, in the Hugging Face format")
     config = _json(source, CONFIG)
-    files = _safetensors(source)
-    if files:
-        with ThreadPoolExecutor(HUB_CONNECTIONS) as pool:
-            headers = pool.map(lambda file: _header(source, file), files)
-            return Checkpoint(config, tuple(tensor for header in headers for tensor in header))
-    others = _matching(source, *OTHER_WEIGHTS)
-    if not others:
+    with ThreadPoolExecutor(HUB_CONNECTIONS) as pool:
+        headers = pool.map(lambda file: _header(source, file), _safetensors(source))
+        tensors = [tensor for header in headers for tensor in header]
+    if not tensors:
+        others = _matching(source, *OTHER_WEIGHTS)
+        tensors = [Tensor(file, "OPAQUE", (source.sizes[file],), source.sizes[file]) for file in others]
+    if not tensors:
         raise CheckpointError(
             f"{source.name} has no weights (*.safetensors, {', '.join(OTHER_WEIGHTS)}). FIX: {source.mend}"
         )
-    return Checkpoint(config, tuple(Tensor(f, "OPAQUE", (source.sizes[f],), source.sizes[f]) for f in others))
+    return Checkpoint(config, tuple(tensors))
 
 
 def _safetensors(source: _Source) -> list[str]:

@@ -126,6 +126,9 @@ def test_what_is_missing_is_told_with_its_mend(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text("{}")
     with pytest.raises(CheckpointError, match=r"has no weights \(\*\.safetensors, \*\.bin.*FIX: "):
         read_folder(tmp_path)
+    write(tmp_path / "model.safetensors", header_of())
+    with pytest.raises(CheckpointError, match=r"has no weights"):
+        read_folder(tmp_path)
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}))
     write(tmp_path / "model-2.safetensors", header_of(("b", "U8", [1])))
     with pytest.raises(CheckpointError, match=r"index\.json names model-1\.safetensors, which is not there\. FIX: "):
