@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Protocol
 
-from vram_agent import processes
+from vram_agent import host_memory, processes
 from vram_agent.records import DeviceInfo, Sample
 
 HOST_ID = "host"
@@ -43,25 +43,24 @@ class LimitError(Exception):
 
 
 class HostSource:
-    """RAM as one device. Its `used` is MemTotal - MemAvailable, and a process's bytes are its anonymous and shared
+    """RAM as one device: the machine's, or its cgroup's (`host_memory`). A process's bytes are its anonymous and shared
     pages: what would have to be swapped or killed to get the memory back. Mapped files are left out, because the
     kernel drops them by itself (proc(5), RssAnon, RssShmem, RssFile).
 
     Args:
-        root: the proc file system; another one in tests.
+        root: the file system with proc and sys; another one in tests.
     """
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
+    def __init__(self, root: Path = host_memory.ROOT) -> None:
         self.root = root
 
     def devices(self) -> list[DeviceInfo]:
         return [DeviceInfo(id=HOST_ID, kind="host", name=f"RAM of {platform.node()}")]
 
     def sample(self, device: str, pids: Collection[int], now: float) -> Sample:  # noqa: ARG002 (there is one)
-        memory = processes.kib_fields(self.root / "meminfo")
-        by_pid = {pid: size for pid in pids if (size := processes.resident(pid, self.root)) is not None}
-        total = memory["MemTotal"]
-        return Sample(total=total, reserved=0, used=total - memory["MemAvailable"], by_pid=by_pid, taken=now)
+        memory = host_memory.read(self.root)
+        by_pid = {pid: size for pid in pids if (size := processes.resident(pid, self.root / "proc")) is not None}
+        return Sample(total=memory.total, reserved=0, used=memory.used, by_pid=by_pid, taken=now)
 
     def limit(self, device: str, cgroup: str, size: int) -> None:  # noqa: ARG002
         raise LimitError("the agent sets no limits on RAM")

@@ -6,6 +6,7 @@ import pytest
 
 from vram_agent import host_memory
 from vram_agent.api import GIB, MIB
+from vram_agent.devices import HostSource
 from vram_agent.host_memory import HostMemory
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -135,3 +136,11 @@ class TestContainerThatSharesTheNodesPids:
         (machine.root / "proc/1/cgroup").unlink()
         machine.v2(".", 256 * MIB, 50 * MIB)
         assert machine.read() == MACHINE
+
+
+def test_the_host_device_has_this_memory(machine: Machine) -> None:
+    machine.place(V2, "0::/app\n", "0::/\n")
+    machine.v2("app", 3 * GIB, GIB)
+    machine.write("proc/11/status", "RssAnon: 1024 kB\nRssShmem: 1024 kB\nRssFile: 4096 kB\n")
+    sample = HostSource(machine.root).sample("host", [11, 12], 5.0)
+    assert (sample.total, sample.used, sample.by_pid, sample.taken) == (3 * GIB, GIB, {11: 2 * MIB}, 5.0)
