@@ -1,0 +1,1 @@
+"""What the README's numbers come from. Each package runs by itself: `python -m benchmarks.<name> --help`."""
