@@ -1,14 +1,17 @@
-"""CPU seconds that one reading of all GPUs takes: `python -m benchmarks.agent_cost.sampling ROUNDS`."""
+"""CPU seconds that one reading of all GPUs takes, without the agent: `python -m benchmarks.agent_cost.sampling ROUNDS`."""
 
 import sys
 import time
 
-from vram_agent.devices import NvmlSource
+import pynvml
 
 if __name__ == "__main__":
     rounds = int(sys.argv[1])
-    source = NvmlSource()
+    pynvml.nvmlInit()
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     began = time.process_time()
     for _ in range(rounds):
-        source.sample([], 0.0)
+        for handle in handles:
+            pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
+            pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     print((time.process_time() - began) / rounds)
