@@ -8,7 +8,7 @@ READY := .venv/.ready-$(PINS)
 MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
 QUESTION := gemma-3-270m: What is the capital of France?
 
-.PHONY: run stop test lint format tools requirements clean
+.PHONY: run stop test lint format tools requirements storm agent-cost clean
 
 run: $(READY) ## Hive on this machine, with the models of values/local.yaml
 	@.venv/bin/python tools/demo_models.py $(MODELS)
@@ -52,6 +52,12 @@ $(READY): requirements/$(PINS).txt requirements/bootstrap.txt pyproject.toml
 	@$(UV) pip install --python .venv/bin/python --no-deps --compile-bytecode -r requirements/$(PINS).txt
 	@$(UV) pip install --python .venv/bin/python --no-deps --quiet -e .
 	@touch $@
+
+storm: $(READY) ## Hundreds of engine starts against the agent, with kills; about twelve minutes, as root
+	.venv/bin/python -m benchmarks.vram_storm
+
+agent-cost: $(READY) ## CPU, memory and answer times of the agent with 64 and 256 leases; needs a C compiler
+	.venv/bin/python -m benchmarks.agent_cost --profile
 
 requirements: ## New pins from pyproject.toml
 	$(UV) pip compile pyproject.toml $(COMPILE) --extra cpu --override requirements/cpu-overrides.txt -o requirements/cpu.txt
