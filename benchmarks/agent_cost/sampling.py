@@ -1,4 +1,4 @@
-"""CPU seconds that one reading of all GPUs takes, without the agent: `python -m benchmarks.agent_cost.sampling ROUNDS`."""
+"""CPU seconds of one reading of all GPUs, without the agent: `python -m benchmarks.agent_cost.sampling ROUNDS`."""
 
 import sys
 import time

@@ -3,7 +3,7 @@
 Why: the agent promises that budgets never add up to more than a device has, whatever dies whenever. Tests show that for
 the orders of events that somebody thought of. A storm shows it for thousands that nobody did.
 
-    python -m benchmarks.vram_storm            # about eight minutes, as root, with a memory cgroup
+    python -m benchmarks.vram_storm            # about twelve minutes, as root, with a memory cgroup
     python -m benchmarks.vram_storm --scenario hive --seed 7
 
 The device is `host`, a memory cgroup of a few GiB whose limit kills. Into it come hundreds of engines. Each is a holder

@@ -96,7 +96,7 @@ def _life(name: str, mine: list[Event], last_seen: Mapping[int, int], times: lis
         granted=granted < NEVER,
         refused=refused < NEVER,
         ready=first("activating"),
-        leaving=min(said, absent({holder}, first("asked"))[0]),
+        leaving=said if said < NEVER else absent({holder}, first("asked"))[0],
         gone=absent({holder} | children, granted)[1],
     )
 

@@ -12,18 +12,16 @@ from vram_agent.__main__ import main
 from vram_agent.api import LeaseState
 from vram_agent.ledger import Ledger
 
-PENDING = frozenset({LeaseState.PENDING, LeaseState.STARTING})
-
 
 class NaiveLedger(Ledger):
-    """For the `host` device alone."""
+    """For the `host` device alone. What else the ledger takes into account (who asks, what is leaving) is ignored."""
 
-    def allocatable(self, device: str) -> int:  # noqa: ARG002 (there is one)
+    def allocatable(self, *_: object, **__: object) -> int:
         memory = host_memory.read()
         return memory.total - memory.used - self.safety
 
-    def charged(self, device: str, states: frozenset[LeaseState]) -> int:
-        return super().charged(device, states & PENDING)
+    def charged(self, *_: object, **__: object) -> int:
+        return sum(entry.bytes for entry in self.entries.values() if entry.state is LeaseState.STARTING)
 
 
 if __name__ == "__main__":
