@@ -22,13 +22,14 @@ from benchmarks.agent_cost.node import ROOT, Load, Node
 from tests import fake_nvml
 
 RESULTS = Path(__file__).parents[1] / "results"
-LOADS = (Load(8, 64), Load(16, 256))
+LOADS = ("8x64", "16x256")
 SAMPLING_ROUNDS = 100
 MIB = 1024 * 1024
 
 
 def main(
     *,
+    loads: Annotated[list[str], typer.Option("--load", help="GPUs x leases; may be given more than once.")] = LOADS,  # type: ignore[assignment]
     seconds: Annotated[float, typer.Option(help="How long the CPU share is measured.")] = 30.0,
     rounds: Annotated[int, typer.Option(help="Engines that come and go.")] = 400,
     reads: Annotated[int, typer.Option(help="Times that state and metrics are read.")] = 300,
@@ -43,7 +44,7 @@ def main(
     profiles: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="hive-cost-") as scratch:
         library = fake_nvml.build(Path(scratch))
-        for load in LOADS:
+        for load in (Load(*map(int, one.split("x"))) for one in loads):
             folder = Path(scratch) / str(load.leases)
             folder.mkdir()
             with console.status(f"{load.name}: starting"), Node(load, library, folder, ["vram_agent"]) as node:
