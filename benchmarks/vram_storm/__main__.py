@@ -13,7 +13,7 @@ from rich.progress import Progress
 from benchmarks import machine, vram_storm
 from benchmarks.vram_storm import report, script
 from benchmarks.vram_storm.cgroup import NoCgroupError
-from benchmarks.vram_storm.script import MIB
+from benchmarks.vram_storm.script import MIB, Script
 from benchmarks.vram_storm.storm import Sizes, Storm
 from benchmarks.vram_storm.verdict import Verdict, verdict
 
@@ -40,6 +40,9 @@ def main(
     engines: Annotated[int, typer.Option(help="Engines that ask for a lease.")] = 360,
     rate: Annotated[float, typer.Option(help="Of them a second.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Fixes the whole script.")] = 1,
+    spared: Annotated[
+        float, typer.Option(help="Seconds after its fork in which no holder is killed; 0 for the whole truth.")
+    ] = 0.0,
     pool_mib: Annotated[int, typer.Option(help="The cgroup's limit.")] = 3072,
     headroom_mib: Annotated[int, typer.Option(help="Kept for memory without a lease.")] = 512,
     safety_mib: Annotated[int, typer.Option(help="Never granted.")] = 64,
@@ -53,8 +56,14 @@ def main(
         "seed": seed,
         "engines": engines,
         "rate": f"{rate} a second",
+        "spared": f"{spared} s",
         "pool": f"{pool_mib} MiB, of which headroom {headroom_mib} MiB and safety {safety_mib} MiB",
     }
+
+    def script_of(one: Scenario) -> Script:
+        hog_limit = sizes.headroom + BEYOND if one is Scenario.BEYOND else sizes.headroom - AROUND
+        return script.write(seed, engines, rate, hog_limit, spared)
+
     console = Console()
     verdicts: dict[str, Verdict] = {}
     for one in scenario:
@@ -64,7 +73,7 @@ def main(
                 folder = keep / one.value
                 folder.mkdir(parents=True)
             try:
-                verdicts[one.value] = play(one, seed, engines, rate, sizes, folder, console)
+                verdicts[one.value] = play(one, script_of(one), sizes, folder, console)
             except NoCgroupError as error:
                 raise SystemExit(f"ERROR: {error}") from error
     console.print(report.table(verdicts))
@@ -77,15 +86,11 @@ def main(
         raise SystemExit(1)
 
 
-def play(
-    scenario: Scenario, seed: int, engines: int, rate: float, sizes: Sizes, folder: Path, console: Console
-) -> Verdict:
+def play(scenario: Scenario, written: Script, sizes: Sizes, folder: Path, console: Console) -> Verdict:
     """One storm, with a progress bar."""
-    hog_limit = sizes.headroom + BEYOND if scenario is Scenario.BEYOND else sizes.headroom - AROUND
-    written = script.write(seed, engines, rate, hog_limit)
     module = "benchmarks.vram_storm.naive" if scenario is Scenario.NAIVE else "vram_agent"
     with Progress(console=console) as progress:
-        task = progress.add_task(f"storm {scenario.value}", total=engines)
+        task = progress.add_task(f"storm {scenario.value}", total=len(written.engines))
         outcome = Storm(written, sizes, module, folder, lambda count: progress.update(task, completed=count)).run()
     promised = 0 if scenario is Scenario.NAIVE else sizes.headroom
     return verdict(written, outcome, sizes, promised)

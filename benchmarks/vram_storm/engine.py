@@ -33,6 +33,7 @@ class Life:
     def __init__(self, plan: Engine, socket: str, log: str) -> None:
         self.plan = plan
         self.socket = socket
+        self.forked = 0.0
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def run(self) -> None:
@@ -94,6 +95,7 @@ class Life:
             os.close(filled)
             fill(self.plan, parent, tell)
         os.close(tell)
+        self.forked = time.monotonic()
         self.tell("forked", child=child)
         return child, filled
 
@@ -121,6 +123,7 @@ class Life:
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         elif how is Ending.KILL_HOLDER:
+            time.sleep(max(0.0, self.forked + self.plan.spared - time.monotonic()))
             self.tell("dying")
             os.kill(os.getpid(), signal.SIGKILL)
         elif how is Ending.KILL_CHILD:

@@ -30,6 +30,7 @@ class Engine:
     hold: float  # seconds from ready to the end
     ending: Ending
     ends_in_ramp: float | None  # the ending comes after this share of the ramp instead
+    spared: float  # seconds after its fork in which the holder is not killed
     stubborn: bool  # the child ignores SIGTERM
     hang_ups: tuple[float, ...]  # closes the connection after these many seconds and asks again with the same id
     patience: float | None  # dies after as many seconds without an answer
@@ -68,7 +69,7 @@ HOG_GUARD = 1.0  # seconds after its end in which a hog still counts, as it take
 RESTART_EVERY = 10.0
 
 
-def write(seed: int, engines: int, rate: float, hog_limit: int) -> Script:
+def write(seed: int, engines: int, rate: float, hog_limit: int, spared: float = 0.0) -> Script:
     """A storm of so many engines.
 
     Args:
@@ -76,15 +77,16 @@ def write(seed: int, engines: int, rate: float, hog_limit: int) -> Script:
         engines: that ask for a lease.
         rate: of them a second.
         hog_limit: bytes that all hogs hold together at most.
+        spared: seconds after its fork in which no holder is killed.
     """
     chance = random.Random(seed)
-    starts = tuple(_engines(chance, engines, rate))
+    starts = tuple(_engines(chance, engines, rate, spared))
     end = starts[-1].at
     hogs = tuple(_hogs(random.Random(seed + 1), end, hog_limit))
     return Script(seed, starts, hogs, tuple(_restarts(random.Random(seed + 2), end)))
 
 
-def _engines(chance: random.Random, count: int, rate: float) -> Iterator[Engine]:
+def _engines(chance: random.Random, count: int, rate: float, spared: float) -> Iterator[Engine]:
     at = 0.0
     for number in range(count):
         at += chance.expovariate(rate)
@@ -100,6 +102,7 @@ def _engines(chance: random.Random, count: int, rate: float) -> Iterator[Engine]
             hold=chance.uniform(1.0, 8.0),
             ending=ending,
             ends_in_ramp=chance.random() if may_break_off and chance.random() < 0.35 else None,
+            spared=spared,
             stubborn=chance.random() < 0.2,
             hang_ups=tuple(chance.uniform(0.01, 0.4) for _ in range(chance.choices([0, 1, 3], [8, 1, 1])[0])),
             patience=chance.uniform(0.2, 2.0) if chance.random() < 0.08 else None,
