@@ -36,6 +36,7 @@ def main(
     profile: Annotated[bool, typer.Option(help="Also say where the CPU time goes.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for agent_cost.json and agent_cost.md.")] = RESULTS,
 ) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     if shutil.which("cc") is None:
         raise SystemExit("ERROR: there is no `cc` on PATH\nFIX: install a C compiler (Debian: gcc)")
     facts = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **machine.describe()}

@@ -1,5 +1,7 @@
 """The command: `python -m benchmarks.vram_storm --help`."""
 
+import signal
+import sys
 import tempfile
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -49,6 +51,7 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder for vram_storm.json and vram_storm.md.")] = RESULTS,
     keep: Annotated[Path | None, typer.Option(help="Keep the agent's log and the engines' lines here.")] = None,
 ) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     sizes = Sizes(pool_mib * MIB, safety_mib * MIB, headroom_mib * MIB)
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
