@@ -122,6 +122,9 @@ def profile_of(load: Load, library: Path, folder: Path, seconds: float) -> Any:
     with Node(load, library, folder, ["benchmarks.agent_cost.profiled", str(written)]) as node:
         os.kill(node.pid, signal.SIGUSR1)
         time.sleep(seconds)
+        os.kill(node.pid, signal.SIGUSR2)
+        while not written.exists():
+            time.sleep(0.05)
     return json.loads(written.read_text())
 
 

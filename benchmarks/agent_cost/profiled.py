@@ -1,6 +1,6 @@
 """The agent with a sampling profiler: `python -m benchmarks.agent_cost.profiled FILE`.
 
-From SIGUSR1 on it notes the stack of each thread that is not waiting, every millisecond of CPU time. At SIGTERM it
+From SIGUSR1 on it notes the stack of each thread that is not waiting, every millisecond of CPU time. At SIGUSR2 it
 writes to FILE, as JSON, the share of samples that each function is in, callees included, and where the samples ended.
 """
 
@@ -42,7 +42,9 @@ class Sampler:
         def shares(counts: Counter[str]) -> dict[str, float]:
             return {name: round(count / max(1, self.samples), 4) for name, count in counts.most_common(40)}
 
-        path.write_text(json.dumps({"samples": self.samples, "within": shares(self.within), "at": shares(self.at)}))
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"samples": self.samples, "within": shares(self.within), "at": shares(self.at)}))
+        fresh.rename(path)
 
 
 def _names(frame: FrameType | None) -> Iterator[str]:
@@ -55,8 +57,5 @@ if __name__ == "__main__":
     sampler = Sampler()
     signal.signal(signal.SIGPROF, sampler.note)
     signal.signal(signal.SIGUSR1, lambda *_: signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL))
-    try:
-        main()
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sampler.write(Path(sys.argv[1]))
+    signal.signal(signal.SIGUSR2, lambda *_: sampler.write(Path(sys.argv[1])))
+    main()

@@ -219,7 +219,7 @@ class Storm:
     def _failures(self) -> Iterator[str]:
         """Lines of the agent's log that tell of a mistake of its own."""
         for line in self.agent_log.read_text(errors="replace").splitlines():
-            if " ERROR " in line or line.startswith(("Traceback", "ERROR")):
+            if '"level": "ERROR"' in line or line.startswith(("Traceback", "ERROR")):
                 yield line
 
     # -- the end ---------------------------------------------------------------------------------------------------
