@@ -24,14 +24,17 @@ def stay(socket: str, wanted: Wanted) -> None:
     for lease_id, device, size in wanted:
         ready, tell = os.pipe()
         if os.fork() == 0:
-            children = [_sleeper() for _ in range(CHILDREN)]
+            children = [_sleeper(tell) for _ in range(CHILDREN)]
             _get(socket, lease_id, device, size)
             _insist(socket, "POST", f"/v1/leases/{lease_id}/active")
             os.write(tell, json.dumps({"device": device, "engine": children[0]}).encode() + b"\n")
             _sleep()
         os.close(tell)
         with os.fdopen(ready) as answer:
-            print(answer.readline(), end="", flush=True)  # not to its end: the children keep it open
+            line = answer.readline()
+        if not line:
+            os.killpg(0, signal.SIGKILL)
+        print(line, end="", flush=True)
     sys.stdin.read()
     os.killpg(0, signal.SIGKILL)
 
@@ -66,9 +69,10 @@ def _insist(socket: str, method: str, url: str, body: object = None) -> None:
         os._exit(1)
 
 
-def _sleeper() -> int:
+def _sleeper(tell: int) -> int:
     child = os.fork()
     if child == 0:
+        os.close(tell)  # its end must say that the holder ended
         _sleep()
     return child
 
