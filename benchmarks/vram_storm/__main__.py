@@ -83,6 +83,8 @@ def main(
     for name, found in verdicts.items():
         for kind, examples in found.examples.items():
             console.print(f"{name}, {kind}: {'; '.join(examples)}", highlight=False)
+    for name in (name for name, one in verdicts.items() if one.void):
+        console.print(f"[yellow]{name} is void: waiting engines filled the headroom; use a lower --rate[/yellow]")
     report.save(results, facts, verdicts)
     console.print(f"Written to {results}")
     if JUDGED in verdicts and verdicts[JUDGED].failed:

@@ -30,7 +30,7 @@ def save(folder: Path, facts: Mapping[str, Any], verdicts: Mapping[str, Verdict]
     folder.mkdir(parents=True, exist_ok=True)
     whole = dict(facts) | {
         "scenarios": {
-            name: {"figures": one.figures, "failed": list(one.failed), "examples": one.examples}
+            name: {"figures": one.figures, "failed": list(one.failed), "void": one.void, "examples": one.examples}
             for name, one in verdicts.items()
         }
     }

@@ -7,19 +7,23 @@ from typing import Any
 
 from benchmarks.vram_storm import judge
 from benchmarks.vram_storm.judge import Refusal, Rule
+from benchmarks.vram_storm.records import Facts
 from benchmarks.vram_storm.script import MIB, Script
 from benchmarks.vram_storm.storm import Outcome, Sizes
 
+AGENT = 64 * MIB  # more than the agent itself takes
 BYTES_LEFT = 64 * MIB  # the agent's own growth and the kernel's caches are no leak
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Figures by name, in the order to show them, and the names of those that fail the rule."""
+    """Figures by name, in the order to show them, and the names of those that fail the rule. A storm is void when its
+    own processes broke the script's promise: on a machine that is too busy, waiting Pythons alone fill the headroom."""
 
     figures: dict[str, Any]
     failed: tuple[str, ...]
     examples: dict[str, list[str]]
+    void: bool
 
 
 def verdict(script: Script, outcome: Outcome, sizes: Sizes, headroom: int) -> Verdict:
@@ -100,7 +104,9 @@ def verdict(script: Script, outcome: Outcome, sizes: Sizes, headroom: int) -> Ve
         "odd": [f"{event.id}: {event.event} {event.detail}" for event in odd],
         "log": list(outcome.failures_logged[:5]),
     }
-    return Verdict(figures, tuple(failed), {name: found for name, found in examples.items() if found})
+    waiting = max(_waiting(known, sample) for sample in records.facts)
+    void = waiting + AGENT > headroom > 0
+    return Verdict(figures, tuple(failed), {name: found for name, found in examples.items() if found}, void)
 
 
 RIGHTLY = {Refusal.RIGHT, Refusal.HEADROOM, Refusal.STALE}
@@ -108,6 +114,12 @@ RIGHTLY = {Refusal.RIGHT, Refusal.HEADROOM, Refusal.STALE}
 
 def _at_once(known: dict[str, judge.Life], t: float) -> int:
     return sum(life.answered <= t < life.gone for life in known.values() if life.granted)
+
+
+def _waiting(known: dict[str, judge.Life], sample: Facts) -> int:
+    """Bytes of engines that have no lease yet."""
+    pids = set().union(*(life.pids for life in known.values() if life.answered > sample.t))
+    return sum(size for pid, size in sample.processes.items() if pid in pids)
 
 
 def _share(ordered: Sequence[float], share: float) -> float:
