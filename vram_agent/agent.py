@@ -51,6 +51,7 @@ class Agent:
             safety=settings.safety,
             headroom=settings.headroom,
             stale_after=STALE_PERIODS * settings.period,
+            patience=settings.patience,
         )
         self.store = Store(settings.ledger_file)
         self.metrics = Metrics(settings.node, self.state)
@@ -60,6 +61,7 @@ class Agent:
         self._looking = asyncio.Lock()
         self._pool = ThreadPoolExecutor(max_workers=len(infos), thread_name_prefix="device")
         self._in_flight: dict[str, asyncio.Future[Sample]] = {}
+        self._looked = processes.now()
         self._refusals: dict[str, Refusal] = {}
         self._waiters: Counter[str] = Counter()
         self._limits: dict[tuple[str, str], int] = {}
@@ -83,6 +85,7 @@ class Agent:
             )
             return
         self.ledger.overheads = saved.overheads
+        self._looked = saved.looked or self._looked
         for entry in saved.entries:
             if entry.state is LeaseState.PENDING:
                 continue  # who waited asks again, with the same request id
@@ -110,7 +113,10 @@ class Agent:
         granted. In this order, so that bytes of a process that is not listed any more are bytes of a dead one."""
         async with self._looking:
             among = list(self.ledger.entries)
+            looked = processes.now()
             families = Families(processes.listing())
+            self._adopt(families)
+            self._looked = looked
             pids = {process.pid for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
             samples = await self._sample(self.ledger.devices if devices is None else devices, pids)
             for entry in self.ledger.observe(samples, families.of, among, time.monotonic()):
@@ -133,7 +139,7 @@ class Agent:
         asked = time.monotonic()
         try:
             entry = self.ledger.request(request, holder, asked)
-            entry.cgroup = processes.cgroup(pid)
+            entry.cgroup, entry.session = processes.cgroup(pid), processes.session(pid)
             self._refusals.pop(entry.id, None)
             self._watch(holder)
             await self._turn(entry)
@@ -155,7 +161,7 @@ class Agent:
         known = claim.request_id in self.ledger.entries
         entry = self.ledger.claim(claim, holder, time.monotonic())
         if not known:
-            entry.cgroup = processes.cgroup(pid)
+            entry.cgroup, entry.session = processes.cgroup(pid), processes.session(pid)
             text = f"process {pid} claims {human(entry.bytes)} of {', '.join(entry.devices)} for {entry.model}"
             self.journal.note(EventKind.LEDGER, text, model=entry.model)
             self._watch(holder)
@@ -282,7 +288,7 @@ class Agent:
         promoted = self.ledger.promote(now)
         refused = self.ledger.hopeless(now)
         try:
-            self.store.save(Saved(list(self.ledger.entries.values()), self.ledger.overheads))
+            self.store.save(Saved(list(self.ledger.entries.values()), self.ledger.overheads, self._looked))
             self.ledger.broken = None
         except OSError as error:
             self.ledger.demote(promoted)
@@ -371,6 +377,27 @@ class Agent:
             task.add_done_callback(self._tasks.discard)
 
         loop.add_reader(fd, died)
+
+    def _adopt(self, families: Families) -> None:
+        """A child that was born after the last round, and whose parent died before this one, was never seen below its
+        parent. It is known by its session, its age, and by having lost its parent just now."""
+        bereaved = [
+            entry
+            for entry in self.ledger.entries.values()
+            if entry.state in LIVE and not entry.processes <= families.of(entry.processes)
+        ]
+        if not bereaved:
+            return
+        known = {process for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
+        for stray, session in families.strays(self._looked).items():
+            parents = [e for e in bereaved if e.session == session and e.holder.start <= stray.start]
+            if stray not in known and parents:
+                # Where two died in one round, the one that was starting its engine.
+                parent = min(parents, key=lambda entry: (entry.state is not LeaseState.STARTING, -entry.since))
+                parent.processes |= families.of({stray})
+                log.warning(
+                    "a child outlived its parent unseen", extra={"fields": {"pid": stray.pid, "lease": parent.id}}
+                )
 
     def _end_orphans(self) -> None:
         """Ask the processes that a dead holder left behind to end after the grace time, and make them after two."""

@@ -36,13 +36,18 @@ class Ledger:
         safety: bytes of each device that are never granted.
         headroom: bytes of each device kept for memory without a lease.
         stale_after: seconds after which a sample no longer counts, and grants stop.
+        patience: seconds in which a request must find no room until it is refused. Memory of a process that ends is for
+            a moment nobody's, and so counts as foreign beside the bytes of its lease.
     """
 
-    def __init__(self, devices: Iterable[DeviceInfo], *, safety: int, headroom: int, stale_after: float) -> None:
+    def __init__(
+        self, devices: Iterable[DeviceInfo], *, safety: int, headroom: int, stale_after: float, patience: float
+    ) -> None:
         self.devices = {device.id: device for device in devices}
         self.safety = safety
         self.headroom = headroom
         self.stale_after = stale_after
+        self.patience = patience
         self.entries: dict[str, Entry] = {}
         self.queue: list[str] = []  # ids of PENDING leases and of SLEEPING ones that want to wake, in order of arrival
         self.samples: dict[str, Sample] = {}
@@ -394,8 +399,9 @@ class Ledger:
             possible = self.allocatable(device, entry) - staying - promised[device]
             moving = leaving or promised[device] or any(other.state is LeaseState.STARTING for other in others)
             if entry.need(device) > possible and not (entry.admitted and moving):
-                return self._no_room(entry, device, possible)
-        entry.admitted = True
+                entry.unfit_since = now if entry.unfit_since is None else entry.unfit_since
+                return self._no_room(entry, device, possible) if now - entry.unfit_since >= self.patience else None
+        entry.admitted, entry.unfit_since = True, None
         return None
 
     def _no_room(self, entry: Entry, device: str, possible: int) -> Refusal:

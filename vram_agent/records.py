@@ -48,6 +48,7 @@ class Entry:
     state: LeaseState = LeaseState.PENDING
     planned: int = 0
     fingerprint: str | None = None
+    session: int = 0  # the holder's, to know children that it had for a moment before it died
     cgroup: str | None = None  # the holder's container, for limits that the driver sets
     processes: set[Process] = field(default_factory=set)
     departed: dict[int, int] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Entry:
     residual: dict[str, int] = field(default_factory=dict)  # from falling asleep to waking: what it keeps
     told: bool = False  # its holder has got the answer to its request
     observed: bool = False  # a round has looked at its processes since it asked
+    unfit_since: float | None = None  # there has been too little room for it from then on
     admitted: bool = False  # it would have fitted once what was leaving had left; it may wait while anything moves
 
     @property

@@ -22,6 +22,7 @@ class Settings:
     headroom: int
     safety: int
     period: float = 0.5
+    patience: float = 1.0  # two periods without room until a request is refused
     orphan_grace: float = 5.0
     claim_window: float = 10.0  # a holder notices a new agent within a second; ten are for a busy node
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from vram_agent.records import Entry
 
 # What every round finds out anew is not worth a write.
-VOLATILE = {"entries": {"__all__": {"used", "observed"}}}
+VOLATILE = {"entries": {"__all__": {"used", "observed", "unfit_since"}}}
 
 
 class CorruptError(Exception):
@@ -24,6 +24,7 @@ class Saved:
 
     entries: list[Entry]
     overheads: dict[str, int]
+    looked: int  # clock ticks since boot of a round that saw all processes until then
 
 
 SAVED = TypeAdapter(Saved)
@@ -38,7 +39,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._last = ""
+        self._last = b""
 
     def save(self, saved: Saved) -> None:
         """Write what has changed since the last time, if anything has.
@@ -46,14 +47,15 @@ class Store:
         Raises:
             OSError: it can't be written; the file still says what it said before.
         """
-        body = SAVED.dump_json(saved, exclude=VOLATILE).decode()
-        if body == self._last:
+        content = SAVED.dump_json(saved, exclude=VOLATILE | {"looked": True})
+        if content == self._last:
             return
+        body = SAVED.dump_json(saved, exclude=VOLATILE).decode()
         text = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "ledger": body})
         fresh = self.path.with_suffix(".new")
         fresh.write_text(text)
         os.replace(fresh, self.path)
-        self._last = body
+        self._last = content
 
     def load(self) -> Saved:
         """What was last saved; nothing when there is no file.
@@ -62,7 +64,7 @@ class Store:
             CorruptError: the file is torn or was changed by hand. It was moved aside, to `.corrupt`.
         """
         if not self.path.exists():
-            return Saved(entries=[], overheads={})
+            return Saved(entries=[], overheads={}, looked=0)
         try:
             outer = json.loads(self.path.read_text())
             body = outer["ledger"]

@@ -66,6 +66,7 @@ def settings(tmp_path: Path) -> Settings:
         headroom=0,
         safety=0,
         period=GRACE,
+        patience=0,
         orphan_grace=GRACE,
     )
 
@@ -164,6 +165,29 @@ class TestOrphans:
         assert host_agent.state().leases == ()
         assert orphans_ended(host_agent) == 1, "it was counted when it was asked"
         assert holder.rest() == b"", "it was asked once"
+
+    async def test_a_child_that_nobody_saw_below_its_parent_is_one(self, host_agent: Agent, holder: Holder) -> None:
+        """It is born, and its parent dies, between two rounds."""
+        await host_agent.acquire(request("r1", MIB, "host"), holder.pid)
+        (child,) = holder.fork(MIB)
+        holder.kill()
+        await host_agent.look()
+        (lease,) = host_agent.state().leases
+        assert (lease.state, lease.pids) == (LeaseState.ORPHANED, (child,))
+
+    async def test_also_when_the_agent_was_away(
+        self, host_agent: Agent, settings: Settings, holder: Holder, new_holder: Callable[[], Holder]
+    ) -> None:
+        older = new_holder()
+        await host_agent.acquire(request("r1", MIB, "host"), holder.pid)
+        (child,) = holder.fork(MIB)
+        (other,) = older.fork(MIB)
+        holder.kill()
+        restarted = Agent(settings, HostSource())
+        restarted.restore()
+        await restarted.look()
+        (lease,) = restarted.state().leases
+        assert (lease.state, lease.pids) == (LeaseState.ORPHANED, (child,)), f"{other} has its parent"
 
     async def test_of_a_holder_that_lives_are_none(self, host_agent: Agent, holder: Holder) -> None:
         await host_agent.acquire(request("r1", MIB, "host"), holder.pid)

@@ -211,7 +211,7 @@ class TestLife:
         agent.stop(signal.SIGKILL)
         holder.kill()
         agent.start()
-        assert agent.lease("r1") is None
+        agent.gone("r1")
 
     def test_a_place_in_the_queue_does_not_survive_the_agent(self, agent: AgentProcess, holder: Holder) -> None:
         take(agent, holder, "first")

@@ -246,6 +246,31 @@ class TestForeign:
         assert device.allocatable == LEASABLE
 
 
+class TestPatience:
+    """Memory of a process that ends is foreign for a moment, beside the bytes of its lease."""
+
+    def test_a_moment_without_room_is_waited_out(self, world: World) -> None:
+        world.ledger.patience = 1.0
+        world.foreign("gpu0", 60)
+        world.request("a", 60, "gpu0")
+        world.observe()
+        assert world.settle() == {}
+        world.foreign("gpu0", 0)
+        world.observe()
+        world.settle()
+        assert world.ledger.entries["a"].state is LeaseState.STARTING
+
+    def test_no_room_for_longer_is_a_refusal(self, world: World) -> None:
+        world.ledger.patience = 1.0
+        world.foreign("gpu0", 60)
+        world.request("a", 60, "gpu0")
+        world.observe()
+        assert world.settle() == {}
+        world.now += 1.0
+        world.observe()
+        assert "a asked for 60 B" in world.settle()["a"]
+
+
 class TestTrust:
     def test_nothing_is_granted_before_the_first_sample(self) -> None:
         world = World("gpu0", sampled=False)

@@ -136,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def the_agent_is_killed_and_starts_again(self) -> None:
         """Every change was saved before anybody heard of it, so the file is what the ledger was."""
-        text = SAVED.dump_json(Saved(list(self.ledger.entries.values()), {}), exclude=VOLATILE)
+        text = SAVED.dump_json(Saved(list(self.ledger.entries.values()), {}, 0), exclude=VOLATILE)
         self.world.new_ledger()
         for entry in SAVED.validate_json(text).entries:
             if entry.state is not LeaseState.PENDING:
@@ -266,12 +266,12 @@ def test_requests_that_conflict_change_nothing() -> None:
     """What the machine never does: it asks with a new process and a new id each time."""
     world = World(*DEVICES)
     lease = world.serve("a", 30, "gpu0")
-    before = SAVED.dump_json(Saved(list(world.ledger.entries.values()), {}))
+    before = SAVED.dump_json(Saved(list(world.ledger.entries.values()), {}, 0))
     for holder, size in ((lease.holder, 31), (world.spawn(), 30)):
         try:
             world.request("a", size, "gpu0", holder=holder)
         except RefusedError:
-            assert SAVED.dump_json(Saved(list(world.ledger.entries.values()), {})) == before
+            assert SAVED.dump_json(Saved(list(world.ledger.entries.values()), {}, 0)) == before
         else:
             raise AssertionError("the same id stood for two leases")
 

@@ -27,8 +27,8 @@ ENTRY = Entry(
     fingerprint="print",
     told=True,
 )
-SAVED = Saved([ENTRY], {"print": 3 << 20})
-NOTHING = Saved([], {})
+SAVED = Saved([ENTRY], {"print": 3 << 20}, 7)
+NOTHING = Saved([], {}, 0)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_every_field_comes_back(store: Store) -> None:
 
 def test_the_order_comes_back(store: Store) -> None:
     entries = [Entry(id, "m", 1, ("gpu0",), Process(1, 1), 0.0) for id in ("b", "a", "c")]
-    store.save(Saved(entries, {}))
+    store.save(Saved(entries, {}, 0))
     assert load(store).entries == entries
 
 
@@ -113,7 +113,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(store: Store) -> None:
 def test_what_every_round_finds_out_anew_is_not_written(store: Store) -> None:
     store.save(SAVED)
     store.path.unlink()
-    store.save(Saved([replace(ENTRY, used={"GPU-a": 7}, observed=True)], SAVED.overheads))
+    store.save(Saved([replace(ENTRY, used={"GPU-a": 7}, observed=True)], SAVED.overheads, 8))
     assert not store.path.exists()
-    store.save(Saved([replace(ENTRY, state=LeaseState.DRAINING)], SAVED.overheads))
+    store.save(Saved([replace(ENTRY, state=LeaseState.DRAINING)], SAVED.overheads, 8))
     assert store.path.exists()

@@ -30,7 +30,7 @@ class World:
 
     def new_ledger(self) -> None:
         """What an agent has when it starts."""
-        self.ledger = Ledger(self.infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER)
+        self.ledger = Ledger(self.infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER, patience=0)
 
     def spawn(self, parent: int = 1) -> Process:
         self.spawned += 1
