@@ -1,0 +1,398 @@
+"""What each layer of a model keeps for the tokens it has seen, from the model's config.json. A pure function of a dict.
+
+`ARCHITECTURES` is the whole knowledge: one line for each architecture, and nothing is guessed. What is not in it, and
+what a config says beyond it, is refused. Every line is compared with vLLM 0.29 itself, to the byte, in
+tests/unit/serve_app/test_kv_cache_against_vllm.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Config = dict[str, Any]
+
+# Bytes of one element. `auto` is the model's own type, which vLLM turns into one of 2 bytes where it is float32.
+ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "half": 2, "float32": 4, "float": 4}
+KV_ELEMENT_BYTES = ELEMENT_BYTES | {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+
+
+# The same fact under the names that some architectures have for it.
+RENAMED = {
+    "d_model": "hidden_size",
+    "decoder_attention_heads": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+}
+
+
+class UnknownArchitectureError(ValueError):
+    """The KV cache of this model can't be computed; says what is not known and what to do."""
+
+    def __init__(self, unknown: str) -> None:
+        super().__init__(f"{unknown}: the size of its KV cache is not known. FIX: give vram and the KV bytes by hand")
+
+
+class Kind(StrEnum):
+    """How much of the past a layer keeps."""
+
+    FULL = "full attention"  # every token
+    MLA = "latent attention"  # every token, one latent for all heads
+    WINDOW = "sliding window"  # the last `reach` tokens
+    CHUNK = "chunked attention"  # the chunk of `reach` tokens that the last token is in
+    CROSS = "cross attention"  # every token of the encoder
+    STATE = "recurrent state"  # a state of fixed size
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's share on one device."""
+
+    kind: Kind
+    heads: int = 0  # KV heads
+    elements: int = 0  # of one head and one token: key and value
+    reach: int = 0  # tokens; see Kind
+    state_bytes: int = 0
+
+    @property
+    def keeps_tokens(self) -> bool:
+        return self.kind is not Kind.STATE
+
+
+@dataclass(frozen=True)
+class StateTypes:
+    """How recurrent state is stored and shared out."""
+
+    tensor_parallel: int
+    conv_bytes: int  # of one element
+    ssm_bytes: int
+
+
+def _stateless(config: Config, types: StateTypes) -> int:  # noqa: ARG001  # one signature
+    raise UnknownArchitectureError("recurrent state in an architecture that is not known to have any")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one architecture's config.json is read.
+
+    `defaults`: what its class in transformers takes for keys that published configs leave out. None says that the key
+    is derived as everywhere: as many KV heads as heads.
+    """
+
+    kinds: Callable[[Config], list[Kind]]
+    state: Callable[[Config, StateTypes], int] = _stateless
+    defaults: Config = field(default_factory=dict)
+    kv_heads: Callable[[Config], int] = lambda config: config["num_key_value_heads"] or config["num_attention_heads"]
+    head_size: Callable[[Config], int] = lambda config: (
+        config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    )
+    window: Callable[[Config], int] = lambda config: config["sliding_window"]
+
+
+def layers(
+    config: Mapping[str, Any], *, tensor_parallel: int = 1, dtype: str = "auto", mamba_ssm_cache_dtype: str = "auto"
+) -> tuple[Layer, ...]:
+    """The layers that keep something, in the model's order; none for a model that only encodes.
+
+    Args:
+        config: config.json as published.
+        tensor_parallel: devices that share the heads.
+        dtype, mamba_ssm_cache_dtype: as vLLM's arguments of these names. A host with AVX-512 BF16 takes float32 for
+            the latter, whatever is asked (vllm/platforms/cpu.py).
+
+    Raises:
+        UnknownArchitectureError: the config has something that the table does not know.
+    """
+    name = next(iter(config.get("architectures") or ()), "a config without architectures")
+    if name not in ARCHITECTURES:
+        raise UnknownArchitectureError(name)
+    known = ARCHITECTURES[name]
+    flat = known.defaults | _said(config) | _said(config.get("text_config") or {})
+    ssm = mamba_ssm_cache_dtype if mamba_ssm_cache_dtype != "auto" else flat.get("mamba_ssm_cache_dtype", dtype)
+    types = StateTypes(tensor_parallel, conv_bytes=ELEMENT_BYTES[dtype], ssm_bytes=ELEMENT_BYTES[ssm])
+    try:
+        return tuple(_layer(kind, known, flat, types) for kind in known.kinds(flat))
+    except KeyError as missing:
+        raise UnknownArchitectureError(f"{name} with a config.json that does not say {missing}") from missing
+
+
+def _said(config: Mapping[str, Any]) -> Config:
+    return {RENAMED.get(key, key): value for key, value in config.items() if value is not None}
+
+
+def _layer(kind: Kind, known: Architecture, config: Config, types: StateTypes) -> Layer:
+    if kind is Kind.STATE:
+        return Layer(kind, state_bytes=known.state(config, types))
+    if kind is Kind.MLA:
+        return Layer(kind, heads=1, elements=config["kv_lora_rank"] + config["qk_rope_head_dim"])
+    return Layer(
+        kind,
+        # Fewer heads than devices: each device has a copy of one.
+        heads=max(1, known.kv_heads(config) // types.tensor_parallel),
+        elements=2 * known.head_size(config),
+        reach=known.window(config)
+        if kind is Kind.WINDOW
+        else config["attention_chunk_size"]
+        if kind is Kind.CHUNK
+        else 0,
+    )
+
+
+# Kinds of layers: functions of a config.
+
+
+def _all(kind: Kind) -> Callable[[Config], list[Kind]]:
+    return lambda config: [kind] * config["num_hidden_layers"]
+
+
+def _one_window(config: Config) -> list[Kind]:
+    """A window that counts for all layers, or none."""
+    if "layer_types" in config:
+        return _by_type(config)
+    return _all(Kind.WINDOW if config.get("sliding_window") else Kind.FULL)(config)
+
+
+def _window_refused(config: Config) -> list[Kind]:
+    """Qwen: configs say how windows would be, and that they are not."""
+    if config.get("use_sliding_window"):
+        raise UnknownArchitectureError("Qwen with use_sliding_window")
+    return _all(Kind.FULL)(config)
+
+
+TYPES: Mapping[str, list[Kind]] = {
+    "full_attention": [Kind.FULL],
+    "attention": [Kind.FULL],
+    "sliding_attention": [Kind.WINDOW],
+    "linear_attention": [Kind.STATE],
+    "mamba": [Kind.STATE],
+    "conv": [Kind.STATE],
+    "hybrid": [Kind.STATE, Kind.FULL],
+    "mlp": [],
+    "moe": [],
+    # One letter each: Nemotron-H's pattern.
+    "*": [Kind.FULL],
+    "M": [Kind.STATE],
+    "-": [],
+    "E": [],
+}
+
+
+def _by_type(config: Config, key: str = "layer_types") -> list[Kind]:
+    for kind in config[key]:
+        if kind not in TYPES:
+            raise UnknownArchitectureError(f"a layer of type {kind!r}")
+    return [kind for name in config[key] for kind in TYPES[name]]
+
+
+def _every(pattern: str, other: Kind) -> Callable[[Config], list[Kind]]:
+    """`layer_types` where the config has it; else every n-th layer is full, n being the key `pattern`."""
+
+    def kinds(config: Config) -> list[Kind]:
+        if "layer_types" in config:
+            return _by_type(config)
+        return [Kind.FULL if (i + 1) % config[pattern] == 0 else other for i in range(config["num_hidden_layers"])]
+
+    return kinds
+
+
+def _gpt_oss(config: Config) -> list[Kind]:
+    return [Kind.FULL if i % 2 else Kind.WINDOW for i in range(config["num_hidden_layers"])]
+
+
+def _gemma3n(config: Config) -> list[Kind]:
+    """The last layers read the cache of earlier ones."""
+    kinds = _every("sliding_window_pattern", Kind.WINDOW)(config)
+    return kinds[: config["num_hidden_layers"] - config["num_kv_shared_layers"]]
+
+
+def _llama4(config: Config) -> list[Kind]:
+    """Layers without positions see everything, the others their chunk."""
+    interval = config["no_rope_layer_interval"]
+    default = [(i + 1) % interval for i in range(config["num_hidden_layers"])]
+    return [Kind.CHUNK if rope else Kind.FULL for rope in config.get("no_rope_layers") or default]
+
+
+def _jamba(config: Config) -> list[Kind]:
+    period, offset = config["attn_layer_period"], config["attn_layer_offset"]
+    return [Kind.FULL if i % period == offset else Kind.STATE for i in range(config["num_hidden_layers"])]
+
+
+def _nemotron_h(config: Config) -> list[Kind]:
+    return _by_type(config, "hybrid_override_pattern" if "hybrid_override_pattern" in config else "layers_block_type")
+
+
+def _blocks(config: Config) -> list[Kind]:
+    return _by_type(config, "layers_block_type" if "layers_block_type" in config else "layer_types")
+
+
+def _both(config: Config) -> list[Kind]:
+    return [Kind.FULL, Kind.STATE] * config["num_hidden_layers"]
+
+
+def _lfm2(config: Config) -> list[Kind]:
+    if "layer_types" in config:
+        return _by_type(config)
+    return [Kind.FULL if i in config["full_attn_idxs"] else Kind.STATE for i in range(config["num_hidden_layers"])]
+
+
+def _whisper(config: Config) -> list[Kind]:
+    return [Kind.FULL, Kind.CROSS] * config["decoder_layers"]
+
+
+def _nothing(config: Config) -> list[Kind]:  # noqa: ARG001  # one signature
+    return []
+
+
+# Bytes of recurrent state in one layer: vllm/model_executor/layers/mamba/mamba_utils.py, MambaStateShapeCalculator.
+
+
+def _mamba(inner: int, state: int, kernel: int, types: StateTypes) -> int:
+    channels = inner // types.tensor_parallel
+    return channels * (kernel - 1) * types.conv_bytes + channels * state * types.ssm_bytes
+
+
+def _mamba2(inner: int, groups: int, state: int, kernel: int, types: StateTypes) -> int:
+    ranks = types.tensor_parallel
+    # Groups that do not divide among the devices are copied until they do.
+    groups = groups if groups % ranks == 0 else ranks
+    conv = (inner + 2 * groups * state) // ranks * (kernel - 1)
+    return conv * types.conv_bytes + inner // ranks * state * types.ssm_bytes
+
+
+def _granite_state(config: Config, types: StateTypes) -> int:
+    inner = config.get("mamba_d_ssm") or config["mamba_expand"] * config["hidden_size"]
+    return _mamba2(inner, config["mamba_n_groups"], config["mamba_d_state"], config["mamba_d_conv"], types)
+
+
+def _jamba_state(config: Config, types: StateTypes) -> int:
+    inner = config["mamba_expand"] * config["hidden_size"]
+    return _mamba(inner, config["mamba_d_state"], config["mamba_d_conv"], types)
+
+
+def _mamba_state(config: Config, types: StateTypes) -> int:
+    inner = config.get("intermediate_size") or config["expand"] * config["hidden_size"]
+    return _mamba(inner, config["state_size"], config["conv_kernel"], types)
+
+
+def _mamba2_state(config: Config, types: StateTypes) -> int:
+    inner = config["expand"] * config["hidden_size"]
+    return _mamba2(inner, config["n_groups"], config["state_size"], config["conv_kernel"], types)
+
+
+def _nemotron_state(config: Config, types: StateTypes) -> int:
+    inner = config["mamba_num_heads"] * config["mamba_head_dim"]
+    return _mamba2(inner, config["n_groups"], config["ssm_state_size"], config["conv_kernel"], types)
+
+
+def _zamba2_state(config: Config, types: StateTypes) -> int:
+    inner = config["mamba_expand"] * config["hidden_size"]
+    return _mamba2(inner, config["mamba_ngroups"], config["mamba_d_state"], config["mamba_d_conv"], types)
+
+
+def _gated_delta_net(config: Config, types: StateTypes) -> int:
+    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
+    conv: int = (2 * keys + values) // types.tensor_parallel * (config["linear_conv_kernel_dim"] - 1)
+    ssm: int = values // types.tensor_parallel * config["linear_key_head_dim"]
+    return conv * types.conv_bytes + ssm * types.ssm_bytes
+
+
+def _lfm2_state(config: Config, types: StateTypes) -> int:
+    conv: int = config["conv_dim"] // types.tensor_parallel * (config["conv_L_cache"] - 1)
+    return conv * types.conv_bytes
+
+
+def _falcon_kv_heads(config: Config) -> int:
+    heads: int = config["num_attention_heads"]
+    if config.get("new_decoder_architecture"):
+        heads = config.get("num_kv_heads", heads)
+    elif config["multi_query"]:
+        heads = 1
+    return heads
+
+
+MHA: Config = {"num_key_value_heads": None}
+QWEN3: Config = {"head_dim": 128}
+GEMMA: Config = {"head_dim": 256}
+GEMMA3: Config = GEMMA | {"num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window_pattern": 6}
+GDN: Config = GEMMA | {
+    "full_attention_interval": 4,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+}
+
+PLAIN = Architecture(_all(Kind.FULL), defaults=MHA)
+ONE_WINDOW = Architecture(_one_window, defaults=MHA)
+LATENT = Architecture(_all(Kind.MLA))
+QWEN = Architecture(_window_refused, defaults=MHA)
+ENCODER = Architecture(_nothing)
+GEMMA_3 = Architecture(_every("sliding_window_pattern", Kind.WINDOW), defaults=GEMMA3)
+LLAMA_4 = Architecture(_llama4, defaults={"no_rope_layer_interval": 4, "attention_chunk_size": 8192, "head_dim": 128})
+MAMBA = Architecture(_all(Kind.STATE), _mamba_state)
+GATED_DELTA_NET = Architecture(_every("full_attention_interval", Kind.STATE), _gated_delta_net, GDN)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "BertModel": ENCODER,
+    "Cohere2ForCausalLM": Architecture(
+        _every("sliding_window_pattern", Kind.WINDOW),
+        defaults=MHA | {"sliding_window_pattern": 4},
+        window=lambda c: c["sliding_window"] + 1,
+    ),
+    "DeepseekV2ForCausalLM": LATENT,
+    "DeepseekV3ForCausalLM": LATENT,
+    "Exaone4ForCausalLM": Architecture(_every("sliding_window_pattern", Kind.WINDOW)),
+    "FalconForCausalLM": Architecture(_all(Kind.FULL), kv_heads=_falcon_kv_heads),
+    "FalconH1ForCausalLM": Architecture(_both, _granite_state),
+    "FalconMambaForCausalLM": MAMBA,
+    "GPT2LMHeadModel": PLAIN,
+    "GPTNeoXForCausalLM": PLAIN,
+    "Gemma2ForCausalLM": Architecture(
+        _every("sliding_window_pattern", Kind.WINDOW), defaults=GEMMA | {"sliding_window_pattern": 2}
+    ),
+    "Gemma3ForCausalLM": GEMMA_3,
+    "Gemma3ForConditionalGeneration": GEMMA_3,
+    "Gemma3nForCausalLM": Architecture(
+        _gemma3n, defaults=GEMMA | {"sliding_window_pattern": 5, "num_kv_shared_layers": 15}
+    ),
+    "GemmaForCausalLM": Architecture(_all(Kind.FULL), defaults=GEMMA),
+    "Glm4MoeForCausalLM": PLAIN,
+    "Glm4MoeLiteForCausalLM": LATENT,
+    "GptOssForCausalLM": Architecture(_gpt_oss, defaults={"head_dim": 64}),
+    "GraniteForCausalLM": PLAIN,
+    "GraniteMoeHybridForCausalLM": Architecture(_blocks, _granite_state, MHA),
+    "JambaForCausalLM": Architecture(_jamba, _jamba_state),
+    "Lfm2ForCausalLM": Architecture(_lfm2, _lfm2_state),
+    "Llama4ForCausalLM": LLAMA_4,
+    "Llama4ForConditionalGeneration": LLAMA_4,
+    "LlamaForCausalLM": ONE_WINDOW,
+    "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), _mamba2_state),
+    "MambaForCausalLM": MAMBA,
+    "MistralForCausalLM": Architecture(_one_window),
+    "MixtralForCausalLM": Architecture(_one_window),
+    "ModernBertModel": ENCODER,
+    "NemotronHForCausalLM": Architecture(
+        _nemotron_h, _nemotron_state, {"head_dim": 128, "mamba_ssm_cache_dtype": "float32"}
+    ),
+    "OPTForCausalLM": PLAIN,
+    "Olmo3ForCausalLM": Architecture(
+        _every("sliding_window_pattern", Kind.WINDOW), defaults=MHA | {"sliding_window_pattern": 4}
+    ),
+    "OlmoHybridForCausalLM": Architecture(_by_type, _gated_delta_net, MHA),
+    "Phi3ForCausalLM": ONE_WINDOW,
+    "Qwen2ForCausalLM": QWEN,
+    "Qwen2_5_VLForConditionalGeneration": QWEN,
+    "Qwen3VLForConditionalGeneration": Architecture(_window_refused, defaults=QWEN3),
+    "Qwen3ForCausalLM": Architecture(_window_refused, defaults=QWEN3),
+    "Qwen3MoeForCausalLM": Architecture(_window_refused),
+    "Qwen3NextForCausalLM": GATED_DELTA_NET,
+    "SmolLM3ForCausalLM": Architecture(_window_refused),
+    "Starcoder2ForCausalLM": Architecture(_one_window),
+    "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c: c["num_attention_heads"]),
+    "XLMRobertaModel": ENCODER,
+    "Zamba2ForCausalLM": Architecture(
+        _blocks, _zamba2_state, MHA, head_size=lambda c: 2 * c["hidden_size"] // c["num_attention_heads"]
+    ),
+}
