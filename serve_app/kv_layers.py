@@ -384,7 +384,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Phi3ForCausalLM": ONE_WINDOW,
     "Qwen2ForCausalLM": QWEN,
     "Qwen2_5_VLForConditionalGeneration": QWEN,
-    "Qwen3VLForConditionalGeneration": Architecture(_window_refused, defaults=QWEN3),
     "Qwen3ForCausalLM": Architecture(_window_refused, defaults=QWEN3),
     "Qwen3MoeForCausalLM": Architecture(_window_refused),
     "Qwen3NextForCausalLM": GATED_DELTA_NET,

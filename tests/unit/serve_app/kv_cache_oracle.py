@@ -1,0 +1,140 @@
+"""What vLLM itself says about KV caches: starts a real engine on the CPU for each case and reports what it did.
+
+A program of its own, because vLLM holds its settings for a process's whole life. Cases come as JSON on stdin, answers
+go as JSON to the file named by the first argument. It may import vLLM's internals; nothing else of Hive may.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+
+T = time.time()
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ |= {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+import torch
+from vllm.distributed import cleanup_dist_env_and_memory
+from vllm.engine.arg_utils import EngineArgs
+from vllm.model_executor.models import registry
+from vllm.multimodal import encoder_budget
+from vllm.multimodal.registry import MultiModalRegistry
+from vllm.triton_utils import triton
+from vllm.v1.attention.backend import MultipleOf
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+from vllm.v1.engine.core import EngineCore
+from vllm.v1.executor.abstract import Executor
+
+
+@contextlib.contextmanager
+def facts_of(device: str) -> Iterator[None]:
+    """Run vLLM's code for the CPU with the facts that decide about the cache on this kind of device.
+
+    `nvml`: FLASH_ATTN takes any multiple of 16 tokens, and two batches are in flight. The instructions of this CPU,
+    which would make vLLM choose another type for recurrent state, count for neither.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", lambda: False))
+        stack.enter_context(mock.patch.object(torch.cpu, "_is_amx_tile_supported", lambda: False))
+        # A process for each architecture, only to look at its class, takes eight seconds; and no kernel runs here.
+        stack.enter_context(mock.patch.object(registry, "_run_in_subprocess", lambda look: look()))
+        # No model brings its tokenizer or its processor.
+        processor = mock.MagicMock()
+        processor.info.supported_mm_limits = processor.info.allowed_mm_limits = {"audio": 1}
+        stack.enter_context(mock.patch.object(MultiModalRegistry, "create_processor", lambda *_, **__: processor))
+        stack.enter_context(
+            mock.patch.object(encoder_budget, "get_mm_max_toks_per_item", lambda *_, **__: {"audio": 1500})
+        )
+        stack.enter_context(mock.patch.object(triton, "set_allocator", print, create=True))
+        if device == "nvml":
+            sizes = staticmethod(lambda: [MultipleOf(16)])
+            stack.enter_context(mock.patch.object(CPUAttentionBackend, "get_supported_kernel_block_sizes", sizes))
+        yield
+
+
+def report(case: dict[str, Any]) -> dict[str, Any]:
+    """One engine, from its config.json to its allocated cache."""
+    with tempfile.TemporaryDirectory() as folder, facts_of(case["device"]):
+        (Path(folder) / "config.json").write_text(json.dumps(case["config"]))
+        parallel = {"distributed_executor_backend": "external_launcher"} if case["tensor_parallel"] > 1 else {}
+        args = EngineArgs(
+            model=folder,
+            skip_tokenizer_init=True,
+            load_format="dummy",
+            enforce_eager=True,
+            mm_device_do_normalize=False,
+            language_model_only=not case["config"].get("is_encoder_decoder"),
+            tensor_parallel_size=case["tensor_parallel"],
+            kv_cache_memory_bytes=case["budget"],
+            **parallel,
+            **case["engine"],
+        )
+        config = args.create_engine_config()
+        if case["device"] == "nvml":
+            config.scheduler_config.async_scheduling = True
+        engine = None
+        try:
+            engine = EngineCore(config, Executor.get_class(config), log_stats=False)
+            return outcome(engine)
+        finally:
+            if engine is not None:
+                engine.shutdown()
+            del engine
+            gc.collect()
+            cleanup_dist_env_and_memory()
+
+
+def outcome(engine: Any) -> dict[str, Any]:
+    cache = engine.vllm_config.cache_config
+    (specs,) = engine.model_executor.get_kv_cache_specs()
+    runner = engine.model_executor.driver_worker.worker.model_runner
+    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors(runner.kv_caches)}
+    scheduled = engine.scheduler.kv_cache_config
+    return {
+        "pages": sorted(spec.page_size_bytes for spec in specs.values()),
+        "groups": sorted(len(group.layer_names) for group in scheduled.kv_cache_groups),
+        "blocks": scheduled.num_blocks,
+        "bytes": sum(tensor.untyped_storage().nbytes() for tensor in storages.values()),
+        "tokens": cache.kv_cache_size_tokens,
+        "concurrency": cache.kv_cache_max_concurrency,
+    }
+
+
+def tensors(caches: Any) -> Iterator[torch.Tensor]:
+    for cache in caches:
+        if isinstance(cache, torch.Tensor):
+            yield cache
+        else:
+            yield from tensors(cache)
+
+
+def main() -> None:
+    cases = json.load(sys.stdin)
+    answers = {}
+    for case in cases:
+        os.environ["MASTER_PORT"] = str(case["port"])
+        try:
+            answers[case["name"]] = report(case)
+        except Exception:
+            answers[case["name"]] = {"error": traceback.format_exc()}
+        print(round(time.time() - T), case["name"], answers[case["name"]], file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
