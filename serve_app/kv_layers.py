@@ -17,6 +17,10 @@ ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "half": 2, "float32": 4
 KV_ELEMENT_BYTES = ELEMENT_BYTES | {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
 
 
+# Keys that change what is kept, in ways that are not known here.
+NOT_KNOWN = ("compress_ratios", "index_topk", "rswa_window", "use_bidirectional_attention", "use_sliding_window")
+# Keys whose null says "none"; elsewhere null says nothing.
+NULL_IS_NONE = ("attention_chunk_size", "sliding_window")
 # The same fact under the names that some architectures have for it.
 RENAMED = {
     "d_model": "hidden_size",
@@ -110,6 +114,9 @@ def layers(
         raise UnknownArchitectureError(name)
     known = ARCHITECTURES[name]
     flat = known.defaults | _said(config) | _said(config.get("text_config") or {})
+    for key in NOT_KNOWN:
+        if flat.get(key):
+            raise UnknownArchitectureError(f"{name} with {key}")
     ssm = mamba_ssm_cache_dtype if mamba_ssm_cache_dtype != "auto" else flat.get("mamba_ssm_cache_dtype", dtype)
     types = StateTypes(tensor_parallel, conv_bytes=ELEMENT_BYTES[dtype], ssm_bytes=ELEMENT_BYTES[ssm])
     try:
@@ -119,7 +126,7 @@ def layers(
 
 
 def _said(config: Mapping[str, Any]) -> Config:
-    return {RENAMED.get(key, key): value for key, value in config.items() if value is not None}
+    return {RENAMED.get(key, key): value for key, value in config.items() if value is not None or key in NULL_IS_NONE}
 
 
 def _layer(kind: Kind, known: Architecture, config: Config, types: StateTypes) -> Layer:
@@ -149,16 +156,14 @@ def _all(kind: Kind) -> Callable[[Config], list[Kind]]:
 
 def _one_window(config: Config) -> list[Kind]:
     """A window that counts for all layers, or none."""
-    if "layer_types" in config:
-        return _by_type(config)
-    return _all(Kind.WINDOW if config.get("sliding_window") else Kind.FULL)(config)
+    types = set(config.get("layer_types", ()))
+    if len(types) > 1:
+        raise UnknownArchitectureError(f"layers of the types {sorted(types)}")
+    return _all(Kind.WINDOW if config.get("sliding_window") and types != {"full_attention"} else Kind.FULL)(config)
 
 
-def _window_refused(config: Config) -> list[Kind]:
-    """Qwen: configs say how windows would be, and that they are not."""
-    if config.get("use_sliding_window"):
-        raise UnknownArchitectureError("Qwen with use_sliding_window")
-    return _all(Kind.FULL)(config)
+def _llama(config: Config) -> list[Kind]:
+    return _by_type(config) if "layer_types" in config else _one_window(config)
 
 
 TYPES: Mapping[str, list[Kind]] = {
@@ -211,7 +216,8 @@ def _llama4(config: Config) -> list[Kind]:
     """Layers without positions see everything, the others their chunk."""
     interval = config["no_rope_layer_interval"]
     default = [(i + 1) % interval for i in range(config["num_hidden_layers"])]
-    return [Kind.CHUNK if rope else Kind.FULL for rope in config.get("no_rope_layers") or default]
+    chunked = config["attention_chunk_size"]
+    return [Kind.CHUNK if rope and chunked else Kind.FULL for rope in config.get("no_rope_layers") or default]
 
 
 def _jamba(config: Config) -> list[Kind]:
@@ -324,10 +330,9 @@ GDN: Config = GEMMA | {
     "linear_value_head_dim": 128,
 }
 
-PLAIN = Architecture(_all(Kind.FULL), defaults=MHA)
-ONE_WINDOW = Architecture(_one_window, defaults=MHA)
+PLAIN = Architecture(_one_window, defaults=MHA)
 LATENT = Architecture(_all(Kind.MLA))
-QWEN = Architecture(_window_refused, defaults=MHA)
+QWEN = Architecture(_all(Kind.FULL), defaults=MHA)
 ENCODER = Architecture(_nothing)
 GEMMA_3 = Architecture(_every("sliding_window_pattern", Kind.WINDOW), defaults=GEMMA3)
 LLAMA_4 = Architecture(_llama4, defaults={"no_rope_layer_interval": 4, "attention_chunk_size": 8192, "head_dim": 128})
@@ -344,7 +349,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "DeepseekV2ForCausalLM": LATENT,
     "DeepseekV3ForCausalLM": LATENT,
     "Exaone4ForCausalLM": Architecture(_every("sliding_window_pattern", Kind.WINDOW)),
-    "FalconForCausalLM": Architecture(_all(Kind.FULL), kv_heads=_falcon_kv_heads),
+    "FalconForCausalLM": Architecture(_one_window, kv_heads=_falcon_kv_heads),
     "FalconH1ForCausalLM": Architecture(_both, _granite_state),
     "FalconMambaForCausalLM": MAMBA,
     "GPT2LMHeadModel": PLAIN,
@@ -357,7 +362,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Gemma3nForCausalLM": Architecture(
         _gemma3n, defaults=GEMMA | {"sliding_window_pattern": 5, "num_kv_shared_layers": 15}
     ),
-    "GemmaForCausalLM": Architecture(_all(Kind.FULL), defaults=GEMMA),
+    "GemmaForCausalLM": Architecture(_one_window, defaults=GEMMA),
     "Glm4MoeForCausalLM": PLAIN,
     "Glm4MoeLiteForCausalLM": LATENT,
     "GptOssForCausalLM": Architecture(_gpt_oss, defaults={"head_dim": 64}),
@@ -367,10 +372,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Lfm2ForCausalLM": Architecture(_lfm2, _lfm2_state),
     "Llama4ForCausalLM": LLAMA_4,
     "Llama4ForConditionalGeneration": LLAMA_4,
-    "LlamaForCausalLM": ONE_WINDOW,
+    "LlamaForCausalLM": Architecture(_llama, defaults=MHA),
     "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), _mamba2_state),
     "MambaForCausalLM": MAMBA,
-    "MistralForCausalLM": Architecture(_one_window),
+    "MistralForCausalLM": Architecture(_llama, defaults={"sliding_window": 4096}),
     "MixtralForCausalLM": Architecture(_one_window),
     "ModernBertModel": ENCODER,
     "NemotronHForCausalLM": Architecture(
@@ -381,13 +386,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _every("sliding_window_pattern", Kind.WINDOW), defaults=MHA | {"sliding_window_pattern": 4}
     ),
     "OlmoHybridForCausalLM": Architecture(_by_type, _gated_delta_net, MHA),
-    "Phi3ForCausalLM": ONE_WINDOW,
+    "Phi3ForCausalLM": PLAIN,
     "Qwen2ForCausalLM": QWEN,
     "Qwen2_5_VLForConditionalGeneration": QWEN,
-    "Qwen3ForCausalLM": Architecture(_window_refused, defaults=QWEN3),
-    "Qwen3MoeForCausalLM": Architecture(_window_refused),
+    "Qwen3ForCausalLM": Architecture(_all(Kind.FULL), defaults=QWEN3),
+    "Qwen3MoeForCausalLM": Architecture(_all(Kind.FULL)),
     "Qwen3NextForCausalLM": GATED_DELTA_NET,
-    "SmolLM3ForCausalLM": Architecture(_window_refused),
+    "SmolLM3ForCausalLM": Architecture(_all(Kind.FULL)),
     "Starcoder2ForCausalLM": Architecture(_one_window),
     "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c: c["num_attention_heads"]),
     "XLMRobertaModel": ENCODER,

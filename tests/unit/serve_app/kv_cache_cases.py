@@ -2,7 +2,7 @@
 patterns are the published ones (or their ratios, where a head's size follows from the hidden size).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 MIB = 1024 * 1024
@@ -231,7 +231,9 @@ class Case:
     max_num_batched_tokens: int = 512
     kv_cache_dtype: str = "auto"
     block_size: int | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    enable_prefix_caching: bool | None = None
+    mamba_ssm_cache_dtype: str = "auto"
+    dtype: str = "auto"
 
 
 CASES = (
@@ -240,10 +242,17 @@ CASES = (
     Case("llama-3.1-8b TP=2", LLAMA, tensor_parallel=2),
     Case("llama-3.1-8b block 64", LLAMA, block_size=64),
     Case("llama-3.1-8b nvml", LLAMA, device="nvml"),
+    Case("llama-3.1-8b float32", LLAMA, dtype="float32"),
     Case("llama-3.1-8b float16", LLAMA | {"torch_dtype": "float16"}),
     Case("llama-2-7b MHA", model("LlamaForCausalLM", "llama", {"num_attention_heads": 32}, hidden_size=1024)),
     Case("mistral-7b-v0.1 window", MISTRAL | {"sliding_window": 256}),
     Case("mistral-7b-v0.1 window nvml", MISTRAL | {"sliding_window": 256}, device="nvml"),
+    Case("mistral-7b-v0.1 default window", {key: value for key, value in MISTRAL.items() if key != "sliding_window"}),
+    Case(
+        "ministral-8b",
+        MISTRAL | {"sliding_window": 256, "layer_types": ["full_attention"] + ["sliding_attention"] * 3},
+    ),
+    Case("cwm", LLAMA | {"sliding_window": 256, "layer_types": ["full_attention", "sliding_attention"] * 2}),
     Case("mistral-7b-v0.3", MISTRAL),
     Case(
         "mixtral-8x7b",
@@ -469,7 +478,8 @@ CASES = (
         model("DeepseekV2ForCausalLM", "deepseek_v2", heads(16, 16), MLA, DEEPSEEK, q_lora_rank=None),
         block_size=16,
     ),
-    Case("deepseek-v3 MLA", DEEPSEEK3, block_size=16),
+    Case("deepseek-v3 MLA", DEEPSEEK3),
+    Case("deepseek-v3 MLA fp8", DEEPSEEK3, kv_cache_dtype="fp8"),
     Case("deepseek-v3 MLA TP=2", DEEPSEEK3, block_size=16, tensor_parallel=2),
     Case(
         "glm-4.7-flash MLA",
@@ -549,7 +559,8 @@ CASES = (
         tensor_parallel=2,
     ),
     Case("jamba", JAMBA),
-    Case("jamba no prefix caching", JAMBA, more={"enable_prefix_caching": False}),
+    Case("jamba no prefix caching", JAMBA, enable_prefix_caching=False),
+    Case("jamba float32 state", JAMBA, mamba_ssm_cache_dtype="float32"),
     Case("jamba TP=2", JAMBA, tensor_parallel=2),
     Case(
         "zamba2-1.2b",
