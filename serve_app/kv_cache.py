@@ -13,9 +13,6 @@ from typing import Any, Self
 
 from serve_app.kv_layers import KV_ELEMENT_BYTES, Kind, Layer, UnknownArchitectureError, layers
 
-# Kernels of latent attention beside recurrent state want blocks of so many tokens.
-HYBRID_LATENT_BLOCK = 128
-
 
 @dataclass(frozen=True)
 class Device:
@@ -183,8 +180,7 @@ def _pages(kept: tuple[Layer, ...], element: int, block: int, facts: Device) -> 
     state = max((layer.state_bytes for layer in kept), default=0)
     if per_token and state:
         # Blocks grow until the attention's page holds a state; states are padded to that page.
-        latent = any(layer.kind is Kind.MLA for layer in kept)
-        step = max(block, facts.kernel_block_size, HYBRID_LATENT_BLOCK if latent else 0)
+        step = max(block, facts.kernel_block_size)
         block = max(block, step * -(-state // (step * per_token)))
         state = block * per_token
     pages = []

@@ -88,10 +88,13 @@ class Architecture:
     kinds: Callable[[Config], list[Kind]]
     state: Callable[[Config, StateTypes], int] = _stateless
     defaults: Config = field(default_factory=dict)
-    kv_heads: Callable[[Config], int] = lambda config: config["num_key_value_heads"] or config["num_attention_heads"]
-    head_size: Callable[[Config], int] = lambda config: (
+    kv_heads: Callable[[Config, Kind], int] = lambda config, _: (
+        config["num_key_value_heads"] or config["num_attention_heads"]
+    )
+    head_size: Callable[[Config, Kind], int] = lambda config, _: (
         config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     )
+    ssm_dtype: Callable[[Config], str] = lambda _: "auto"
     window: Callable[[Config], int] = lambda config: config["sliding_window"]
 
 
@@ -117,7 +120,9 @@ def layers(
     for key in NOT_KNOWN:
         if flat.get(key):
             raise UnknownArchitectureError(f"{name} with {key}")
-    ssm = mamba_ssm_cache_dtype if mamba_ssm_cache_dtype != "auto" else flat.get("mamba_ssm_cache_dtype", dtype)
+    if mamba_ssm_cache_dtype == "auto":
+        mamba_ssm_cache_dtype = known.ssm_dtype(flat)
+    ssm = dtype if mamba_ssm_cache_dtype == "auto" else mamba_ssm_cache_dtype
     types = StateTypes(tensor_parallel, conv_bytes=ELEMENT_BYTES[dtype], ssm_bytes=ELEMENT_BYTES[ssm])
     try:
         return tuple(_layer(kind, known, flat, types) for kind in known.kinds(flat))
@@ -137,8 +142,8 @@ def _layer(kind: Kind, known: Architecture, config: Config, types: StateTypes) -
     return Layer(
         kind,
         # Fewer heads than devices: each device has a copy of one.
-        heads=max(1, known.kv_heads(config) // types.tensor_parallel),
-        elements=2 * known.head_size(config),
+        heads=max(1, known.kv_heads(config, kind) // types.tensor_parallel),
+        elements=2 * known.head_size(config, kind),
         reach=known.window(config)
         if kind is Kind.WINDOW
         else config["attention_chunk_size"]
@@ -204,6 +209,23 @@ def _every(pattern: str, other: Kind) -> Callable[[Config], list[Kind]]:
 
 def _gpt_oss(config: Config) -> list[Kind]:
     return [Kind.FULL if i % 2 else Kind.WINDOW for i in range(config["num_hidden_layers"])]
+
+
+def _gemma4(config: Config) -> list[Kind]:
+    kinds = _gemma3n(config)
+    # Without layer_types the pattern ends with a full layer, whatever the number of layers.
+    return kinds if "layer_types" in config or config["num_kv_shared_layers"] else [*kinds[:-1], Kind.FULL]
+
+
+def _gemma4_kv_heads(config: Config, kind: Kind) -> int:
+    fewer: int | None = config.get("num_global_key_value_heads")
+    heads: int = config["num_key_value_heads"]
+    return fewer if fewer and kind is Kind.FULL and config.get("attention_k_eq_v") else heads
+
+
+def _gemma4_head_size(config: Config, kind: Kind) -> int:
+    size: int = config["global_head_dim" if kind is Kind.FULL else "head_dim"]
+    return size
 
 
 def _gemma3n(config: Config) -> list[Kind]:
@@ -310,7 +332,7 @@ def _lfm2_state(config: Config, types: StateTypes) -> int:
     return conv * types.conv_bytes
 
 
-def _falcon_kv_heads(config: Config) -> int:
+def _falcon_kv_heads(config: Config, _: Kind) -> int:
     heads: int = config["num_attention_heads"]
     if config.get("new_decoder_architecture"):
         heads = config.get("num_kv_heads", heads)
@@ -336,18 +358,35 @@ QWEN = Architecture(_all(Kind.FULL), defaults=MHA)
 ENCODER = Architecture(_nothing)
 GEMMA_3 = Architecture(_every("sliding_window_pattern", Kind.WINDOW), defaults=GEMMA3)
 LLAMA_4 = Architecture(_llama4, defaults={"no_rope_layer_interval": 4, "attention_chunk_size": 8192, "head_dim": 128})
+GEMMA_4 = Architecture(
+    _gemma4,
+    defaults=GEMMA | {"global_head_dim": 512, "num_kv_shared_layers": 0, "sliding_window_pattern": 6},
+    kv_heads=_gemma4_kv_heads,
+    head_size=_gemma4_head_size,
+)
+LFM2 = Architecture(_lfm2, _lfm2_state)
 MAMBA = Architecture(_all(Kind.STATE), _mamba_state)
-GATED_DELTA_NET = Architecture(_every("full_attention_interval", Kind.STATE), _gated_delta_net, GDN)
+QWEN_3_5 = Architecture(
+    _every("full_attention_interval", Kind.STATE),
+    _gated_delta_net,
+    GDN,
+    ssm_dtype=lambda c: c.get("mamba_ssm_dtype", "auto"),
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "ApertusForCausalLM": PLAIN,
     "BertModel": ENCODER,
+    "BloomForCausalLM": PLAIN,
     "Cohere2ForCausalLM": Architecture(
         _every("sliding_window_pattern", Kind.WINDOW),
         defaults=MHA | {"sliding_window_pattern": 4},
         window=lambda c: c["sliding_window"] + 1,
     ),
+    "CohereForCausalLM": PLAIN,
     "DeepseekV2ForCausalLM": LATENT,
     "DeepseekV3ForCausalLM": LATENT,
+    "Ernie4_5ForCausalLM": PLAIN,
+    "Ernie4_5_MoeForCausalLM": PLAIN,
     "Exaone4ForCausalLM": Architecture(_every("sliding_window_pattern", Kind.WINDOW)),
     "FalconForCausalLM": Architecture(_one_window, kv_heads=_falcon_kv_heads),
     "FalconH1ForCausalLM": Architecture(_both, _granite_state),
@@ -362,41 +401,62 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Gemma3nForCausalLM": Architecture(
         _gemma3n, defaults=GEMMA | {"sliding_window_pattern": 5, "num_kv_shared_layers": 15}
     ),
+    "Gemma4ForCausalLM": GEMMA_4,
+    "Gemma4ForConditionalGeneration": GEMMA_4,
     "GemmaForCausalLM": Architecture(_one_window, defaults=GEMMA),
+    "Glm4ForCausalLM": PLAIN,
     "Glm4MoeForCausalLM": PLAIN,
     "Glm4MoeLiteForCausalLM": LATENT,
+    "GlmForCausalLM": PLAIN,
     "GptOssForCausalLM": Architecture(_gpt_oss, defaults={"head_dim": 64}),
     "GraniteForCausalLM": PLAIN,
+    "GraniteMoeForCausalLM": PLAIN,
     "GraniteMoeHybridForCausalLM": Architecture(_blocks, _granite_state, MHA),
+    "HunYuanDenseV1ForCausalLM": PLAIN,
     "JambaForCausalLM": Architecture(_jamba, _jamba_state),
-    "Lfm2ForCausalLM": Architecture(_lfm2, _lfm2_state),
+    "Lfm2ForCausalLM": LFM2,
+    "Lfm2MoeForCausalLM": LFM2,
     "Llama4ForCausalLM": LLAMA_4,
     "Llama4ForConditionalGeneration": LLAMA_4,
     "LlamaForCausalLM": Architecture(_llama, defaults=MHA),
     "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), _mamba2_state),
     "MambaForCausalLM": MAMBA,
+    "MiniMaxM2ForCausalLM": PLAIN,
     "MistralForCausalLM": Architecture(_llama, defaults={"sliding_window": 4096}),
     "MixtralForCausalLM": Architecture(_one_window),
     "ModernBertModel": ENCODER,
+    "NemotronForCausalLM": PLAIN,
     "NemotronHForCausalLM": Architecture(
-        _nemotron_h, _nemotron_state, {"head_dim": 128, "mamba_ssm_cache_dtype": "float32"}
+        _nemotron_h, _nemotron_state, {"head_dim": 128}, ssm_dtype=lambda c: c.get("mamba_ssm_cache_dtype", "float32")
     ),
     "OPTForCausalLM": PLAIN,
+    "Olmo2ForCausalLM": PLAIN,
     "Olmo3ForCausalLM": Architecture(
         _every("sliding_window_pattern", Kind.WINDOW), defaults=MHA | {"sliding_window_pattern": 4}
     ),
     "OlmoHybridForCausalLM": Architecture(_by_type, _gated_delta_net, MHA),
+    "OlmoeForCausalLM": PLAIN,
     "Phi3ForCausalLM": PLAIN,
+    "PhiForCausalLM": PLAIN,
+    "PhiMoEForCausalLM": PLAIN,
     "Qwen2ForCausalLM": QWEN,
+    "Qwen2MoeForCausalLM": QWEN,
     "Qwen2_5_VLForConditionalGeneration": QWEN,
     "Qwen3ForCausalLM": Architecture(_all(Kind.FULL), defaults=QWEN3),
     "Qwen3MoeForCausalLM": Architecture(_all(Kind.FULL)),
-    "Qwen3NextForCausalLM": GATED_DELTA_NET,
+    "Qwen3NextForCausalLM": Architecture(_every("full_attention_interval", Kind.STATE), _gated_delta_net, GDN),
+    "Qwen3_5ForCausalLM": QWEN_3_5,
+    "Qwen3_5ForConditionalGeneration": QWEN_3_5,
+    "Qwen3_5MoeForCausalLM": QWEN_3_5,
+    "Qwen3_5MoeForConditionalGeneration": QWEN_3_5,
+    "RobertaModel": ENCODER,
+    "SeedOssForCausalLM": PLAIN,
     "SmolLM3ForCausalLM": Architecture(_all(Kind.FULL)),
+    "StableLmForCausalLM": PLAIN,
     "Starcoder2ForCausalLM": Architecture(_one_window),
-    "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c: c["num_attention_heads"]),
+    "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c, _: c["num_attention_heads"]),
     "XLMRobertaModel": ENCODER,
     "Zamba2ForCausalLM": Architecture(
-        _blocks, _zamba2_state, MHA, head_size=lambda c: 2 * c["hidden_size"] // c["num_attention_heads"]
+        _blocks, _zamba2_state, MHA, head_size=lambda c, _: 2 * c["hidden_size"] // c["num_attention_heads"]
     ),
 }

@@ -218,6 +218,21 @@ BERT = {
 }
 
 
+GEMMA4 = model(
+    "Gemma4ForCausalLM",
+    "gemma4_text",
+    heads(8, 2, 256),
+    global_head_dim=512,
+    num_hidden_layers=8,
+    num_kv_shared_layers=2,
+    sliding_window=256,
+    hidden_size_per_layer_input=16,
+    vocab_size_per_layer_input=128,
+    layer_types=(["sliding_attention"] * 3 + ["full_attention"]) * 2,
+)
+QWEN35 = model("Qwen3_5ForCausalLM", "qwen3_5_text", heads(24, 4, 256), GDN, mamba_ssm_dtype="float32")
+
+
 @dataclass(frozen=True)
 class Case:
     """What both sides are asked. The rest of vLLM's settings is in the comparison test."""
@@ -479,6 +494,7 @@ CASES = (
         block_size=16,
     ),
     Case("deepseek-v3 MLA", DEEPSEEK3),
+    Case("deepseek-v3 MLA nvml", DEEPSEEK3, device="nvml", block_size=64),
     Case("deepseek-v3 MLA fp8", DEEPSEEK3, kv_cache_dtype="fp8"),
     Case("deepseek-v3 MLA TP=2", DEEPSEEK3, block_size=16, tensor_parallel=2),
     Case(
@@ -606,6 +622,232 @@ CASES = (
         ),
     ),
     Case("whisper-tiny", WHISPER, max_model_len=448, max_num_batched_tokens=1500),
+    Case("gemma-4-e4b", GEMMA4),
+    Case("gemma-4-e4b nvml", GEMMA4, device="nvml"),
+    Case(
+        "gemma-4-31b",
+        model(
+            "Gemma4ForCausalLM",
+            "gemma4_text",
+            heads(32, 16, 256),
+            global_head_dim=512,
+            num_global_key_value_heads=4,
+            attention_k_eq_v=True,
+            num_hidden_layers=6,
+            sliding_window=256,
+            hidden_size_per_layer_input=0,
+        ),
+        budget=256 * MIB,
+    ),
+    Case(
+        "gemma-4-e4b multimodal",
+        multimodal(
+            "Gemma4ForConditionalGeneration",
+            "gemma4",
+            GEMMA4,
+            vision_config=VISION | {"model_type": "gemma4_vision", "head_dim": 16, "num_key_value_heads": 2},
+            audio_config=None,
+        ),
+    ),
+    Case(
+        "qwen3.5 multimodal",
+        multimodal(
+            "Qwen3_5ForConditionalGeneration",
+            "qwen3_5",
+            QWEN35,
+            vision_config={
+                "depth": 1,
+                "hidden_size": 32,
+                "intermediate_size": 32,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+            },
+        ),
+    ),
+    Case(
+        "qwen3.5-35b-a3b multimodal",
+        multimodal(
+            "Qwen3_5MoeForConditionalGeneration",
+            "qwen3_5_moe",
+            QWEN35 | EXPERTS | {"model_type": "qwen3_5_moe_text", "shared_expert_intermediate_size": 32},
+            vision_config={
+                "depth": 1,
+                "hidden_size": 32,
+                "intermediate_size": 32,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+            },
+        ),
+    ),
+    Case("qwen3.5", QWEN35),
+    Case("qwen3.5 nvml TP=2", QWEN35, device="nvml", tensor_parallel=2),
+    Case(
+        "qwen3.5-35b-a3b",
+        model(
+            "Qwen3_5MoeForCausalLM",
+            "qwen3_5_moe_text",
+            heads(16, 2, 256),
+            GDN,
+            EXPERTS,
+            shared_expert_intermediate_size=32,
+            mamba_ssm_dtype="float32",
+        ),
+    ),
+    Case(
+        "lfm2-8b-a1b",
+        LFM2
+        | {
+            "architectures": ["Lfm2MoeForCausalLM"],
+            "model_type": "lfm2_moe",
+            "num_dense_layers": 2,
+            "use_expert_bias": True,
+            "routed_scaling_factor": 1.0,
+            "norm_topk_prob": True,
+        }
+        | EXPERTS,
+    ),
+    Case(
+        "command-r",
+        model("CohereForCausalLM", "cohere", heads(16, 4), hidden_size=512, layer_norm_eps=1e-5, use_qk_norm=False),
+    ),
+    Case("olmo-2-7b", model("Olmo2ForCausalLM", "olmo2", heads(8, 8), hidden_size=512)),
+    Case("olmoe-1b-7b", model("OlmoeForCausalLM", "olmoe", heads(8, 8), EXPERTS, hidden_size=512)),
+    Case(
+        "phi-2",
+        model(
+            "PhiForCausalLM",
+            "phi",
+            heads(8, 8),
+            hidden_size=512,
+            partial_rotary_factor=0.5,
+            layer_norm_eps=1e-5,
+            hidden_act="gelu_new",
+        ),
+    ),
+    Case(
+        "phi-3.5-moe window",
+        model(
+            "PhiMoEForCausalLM",
+            "phimoe",
+            heads(32, 8),
+            hidden_size=1024,
+            sliding_window=256,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+        ),
+    ),
+    Case("glm-4-9b", model("GlmForCausalLM", "glm", heads(32, 2, 128), partial_rotary_factor=0.5, attention_bias=True)),
+    Case(
+        "glm-4-32b",
+        model("Glm4ForCausalLM", "glm4", heads(48, 8, 128), partial_rotary_factor=0.5, attention_bias=False),
+    ),
+    Case("ernie-4.5-0.3b", model("Ernie4_5ForCausalLM", "ernie4_5", heads(16, 2, 128), use_bias=False)),
+    Case(
+        "ernie-4.5-21b-a3b",
+        model(
+            "Ernie4_5_MoeForCausalLM",
+            "ernie4_5_moe",
+            heads(20, 4),
+            hidden_size=1280,
+            moe_num_experts=2,
+            moe_k=1,
+            moe_intermediate_size=32,
+            moe_num_shared_experts=1,
+            moe_layer_start_index=1,
+            moe_layer_interval=1,
+            moe_capacity=[64, 64, 64],
+            use_bias=False,
+            pad_token_id=0,
+        ),
+    ),
+    Case(
+        "seed-oss-36b",
+        model("SeedOssForCausalLM", "seed_oss", heads(80, 8, 128), attention_bias=True, attention_out_bias=False),
+    ),
+    Case(
+        "apertus-8b",
+        model("ApertusForCausalLM", "apertus", heads(32, 8), hidden_size=1024, hidden_act="xielu", qk_norm=True),
+    ),
+    Case(
+        "minimax-m2",
+        model(
+            "MiniMaxM2ForCausalLM",
+            "minimax_m2",
+            heads(48, 8, 128),
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            rotary_dim=64,
+            use_qk_norm=True,
+            qk_norm_type="per_layer",
+            scoring_func="sigmoid",
+            use_routing_bias=True,
+        ),
+    ),
+    Case(
+        "qwen1.5-moe",
+        model(
+            "Qwen2MoeForCausalLM",
+            "qwen2_moe",
+            heads(16, 16),
+            EXPERTS,
+            hidden_size=1024,
+            shared_expert_intermediate_size=32,
+            decoder_sparse_step=1,
+        ),
+    ),
+    Case(
+        "granite-3-moe",
+        model(
+            "GraniteMoeForCausalLM",
+            "granitemoe",
+            heads(16, 8),
+            hidden_size=1024,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            embedding_multiplier=12.0,
+            residual_multiplier=0.22,
+            attention_multiplier=0.0156,
+            logits_scaling=6.0,
+        ),
+    ),
+    Case(
+        "stablelm-2",
+        model(
+            "StableLmForCausalLM",
+            "stablelm",
+            heads(8, 8),
+            hidden_size=512,
+            use_qkv_bias=True,
+            partial_rotary_factor=0.25,
+            layer_norm_eps=1e-5,
+        ),
+    ),
+    Case(
+        "bloom-560m",
+        {
+            "architectures": ["BloomForCausalLM"],
+            "model_type": "bloom",
+            "hidden_size": 512,
+            "n_head": 8,
+            "n_layer": 4,
+            "vocab_size": 128,
+            "seq_length": 2048,
+            "layer_norm_epsilon": 1e-5,
+        },
+    ),
+    Case(
+        "nemotron-4-15b",
+        model(
+            "NemotronForCausalLM",
+            "nemotron",
+            heads(48, 8, 128),
+            hidden_act="relu2",
+            norm_eps=1e-5,
+            partial_rotary_factor=0.5,
+        ),
+    ),
+    Case("hunyuan-7b", model("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", heads(32, 8, 128), pad_token_id=0)),
+    Case("roberta", model("RobertaModel", "roberta", BERT, type_vocab_size=1, pad_token_id=1), max_model_len=512),
     Case("bge-small BERT", model("BertModel", "bert", BERT), max_model_len=512),
     Case(
         "xlm-roberta",

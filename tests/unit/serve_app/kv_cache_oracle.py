@@ -25,7 +25,7 @@ from vllm.multimodal.registry import MultiModalRegistry
 from vllm.triton_utils import triton
 from vllm.v1.attention.backend import MultipleOf
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-from vllm.v1.engine.core import EngineCore
+from vllm.v1.engine import core
 from vllm.v1.executor.abstract import Executor
 
 # vLLM collects seven times for each engine, and what torch and transformers have imported is a heap of seconds.
@@ -36,12 +36,13 @@ gc.collect = lambda generation=2: 0
 def facts_of(device: str) -> Iterator[None]:
     """Run vLLM's code for the CPU with the facts that decide about the cache on this kind of device.
 
-    `nvml`: FLASH_ATTN takes any multiple of 16 tokens, and two batches are in flight. The instructions of this CPU,
-    which would make vLLM choose another type for recurrent state, count for neither.
+    `nvml`: FLASH_ATTN takes any multiple of 16 tokens, latent attention any block, and two batches are in flight.
+    This CPU's instructions, which would change the type of recurrent state and the block of latent attention, don't
+    count.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.cpu, "_is_avx512_bf16_supported", return_value=False))
-        stack.enter_context(mock.patch.object(torch.cpu, "_is_amx_tile_supported", return_value=False))
+        stack.enter_context(mock.patch.object(torch.cpu, "_is_amx_tile_supported", return_value=device == "nvml"))
         # A process for each architecture, only to look at its class, takes eight seconds; and no kernel runs here.
         stack.enter_context(mock.patch.object(registry, "_run_in_subprocess", lambda look: look()))
         # No model brings its tokenizer or its processor.
@@ -78,8 +79,10 @@ def report(case: dict[str, Any]) -> dict[str, Any]:
             config.scheduler_config.async_scheduling = True
         engine = None
         try:
-            engine = EngineCore(config, Executor.get_class(config), log_stats=False)
-            return outcome(engine)
+            with mock.patch.object(core, "get_kv_cache_configs", wraps=core.get_kv_cache_configs) as plan:
+                engine = core.EngineCore(config, Executor.get_class(config), log_stats=False)
+            (specs,) = plan.call_args.args[1]
+            return {"pages": sorted(spec.page_size_bytes for spec in specs.values())} | outcome(engine)
         finally:
             if engine is not None:
                 engine.shutdown()
@@ -88,14 +91,12 @@ def report(case: dict[str, Any]) -> dict[str, Any]:
 
 def outcome(engine: Any) -> dict[str, Any]:
     cache = engine.vllm_config.cache_config
-    (specs,) = engine.model_executor.get_kv_cache_specs()
     runner = engine.model_executor.driver_worker.worker.model_runner
     storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors(runner.kv_caches)}
     scheduled = engine.scheduler.kv_cache_config
     return {
-        "pages": sorted(spec.page_size_bytes for spec in specs.values()),
         "groups": sorted(len(group.layer_names) for group in scheduled.kv_cache_groups),
-        "bytes_per_block": scheduled.kv_cache_tensors[0].size // scheduled.num_blocks if specs else 0,
+        "bytes_per_block": scheduled.kv_cache_tensors[0].size // scheduled.num_blocks if storages else 0,
         "blocks": scheduled.num_blocks,
         "bytes": sum(tensor.untyped_storage().nbytes() for tensor in storages.values()),
         "tokens": cache.kv_cache_size_tokens or 0,
