@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from serve_app.kv_layers import KV_ELEMENT_BYTES, Kind, Layer, UnknownArchitectureError, layers
+from serve_app.kv_layers import ELEMENT_BYTES, FP8_BYTES, Kind, Layer, UnknownArchitectureError, element_bytes, layers
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class KvCache:
         Raises:
             UnknownArchitectureError: the config or a type has something that is not known.
         """
-        element = _element_bytes(config, dtype, kv_cache_dtype)
+        element = _kv_element_bytes(config, dtype, kv_cache_dtype)
         kept = layers(config, tensor_parallel=tensor_parallel, dtype=dtype, mamba_ssm_cache_dtype=mamba_ssm_cache_dtype)
         facts = DEVICES[device]
         latent_on_host = device == "host" and any(layer.kind is Kind.MLA for layer in kept)
@@ -162,16 +162,20 @@ class Request:
                 return -(-self.tokens // page.tokens)
 
 
-def _element_bytes(config: Mapping[str, Any], dtype: str, kv_cache_dtype: str) -> int:
-    """Bytes of one element of keys and values."""
-    quantization = config.get("quantization_config") or {}
-    if kv_cache_dtype == "auto" and (quantization.get("kv_cache_scheme") or quantization.get("kv_cache_quant_algo")):
-        raise UnknownArchitectureError("a checkpoint that brings its own KV cache type, and no kv_cache_dtype")
-    if kv_cache_dtype == "auto":
-        kv_cache_dtype = dtype
-    if kv_cache_dtype not in KV_ELEMENT_BYTES:
-        raise UnknownArchitectureError(f"kv_cache_dtype {kv_cache_dtype!r}")
-    return KV_ELEMENT_BYTES[kv_cache_dtype]
+def _kv_element_bytes(config: Mapping[str, Any], dtype: str, kv_cache_dtype: str) -> int:
+    """Bytes of one element of keys and values.
+
+    A checkpoint may ask for a quantised cache (vllm/utils/torch_utils.py, resolve_kv_cache_dtype_string; ModelOpt and
+    compressed-tensors): which, is for vLLM to find out, unless the arguments say it.
+    """
+    if kv_cache_dtype != "auto":
+        return element_bytes(kv_cache_dtype, ELEMENT_BYTES | FP8_BYTES)
+    for said in (config, config.get("text_config") or {}):
+        scheme = said.get("quantization_config") or said.get("compression_config") or {}
+        for place in (scheme, scheme.get("quantization") or {}):
+            if place.get("kv_cache_scheme") or place.get("kv_cache_quant_algo"):
+                raise UnknownArchitectureError("a checkpoint that brings its own KV cache type, and no kv_cache_dtype")
+    return element_bytes(dtype)
 
 
 def _pages(kept: tuple[Layer, ...], element: int, block: int, facts: Device) -> tuple[Page, ...]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-Config = dict[str, Any]
+from serve_app import kv_state
+from serve_app.kv_state import Config, StateTypes
 
 # Bytes of one element. `auto` is the model's own type, which vLLM turns into one of 2 bytes where it is float32.
 ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "half": 2, "float32": 4, "float": 4}
-KV_ELEMENT_BYTES = ELEMENT_BYTES | {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
-
+FP8_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}  # of keys and values only
 
 # Keys that change what is kept, in ways that are not known here.
 NOT_KNOWN = ("compress_ratios", "index_topk", "rswa_window", "use_bidirectional_attention", "use_sliding_window")
@@ -36,6 +36,13 @@ class UnknownArchitectureError(ValueError):
 
     def __init__(self, unknown: str) -> None:
         super().__init__(f"{unknown}: the size of its KV cache is not known. FIX: give vram and the KV bytes by hand")
+
+
+def element_bytes(dtype: str, sizes: Mapping[str, int] = ELEMENT_BYTES) -> int:
+    """Raises UnknownArchitectureError for a type that is not among these."""
+    if dtype not in sizes:
+        raise UnknownArchitectureError(f"elements of the type {dtype!r}")
+    return sizes[dtype]
 
 
 class Kind(StrEnum):
@@ -64,15 +71,6 @@ class Layer:
         return self.kind is not Kind.STATE
 
 
-@dataclass(frozen=True)
-class StateTypes:
-    """How recurrent state is stored and shared out."""
-
-    tensor_parallel: int
-    conv_bytes: int  # of one element
-    ssm_bytes: int
-
-
 def _stateless(config: Config, types: StateTypes) -> int:  # noqa: ARG001  # one signature
     raise UnknownArchitectureError("recurrent state in an architecture that is not known to have any")
 
@@ -95,7 +93,7 @@ class Architecture:
         config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     )
     ssm_dtype: Callable[[Config], str] = lambda _: "auto"
-    window: Callable[[Config], int] = lambda config: config["sliding_window"]
+    window: Callable[[Config], int | None] = lambda config: config["sliding_window"]
 
 
 def layers(
@@ -123,7 +121,7 @@ def layers(
     if mamba_ssm_cache_dtype == "auto":
         mamba_ssm_cache_dtype = known.ssm_dtype(flat)
     ssm = dtype if mamba_ssm_cache_dtype == "auto" else mamba_ssm_cache_dtype
-    types = StateTypes(tensor_parallel, conv_bytes=ELEMENT_BYTES[dtype], ssm_bytes=ELEMENT_BYTES[ssm])
+    types = StateTypes(tensor_parallel, conv_bytes=element_bytes(dtype), ssm_bytes=element_bytes(ssm))
     try:
         return tuple(_layer(kind, known, flat, types) for kind in known.kinds(flat))
     except KeyError as missing:
@@ -144,12 +142,17 @@ def _layer(kind: Kind, known: Architecture, config: Config, types: StateTypes) -
         # Fewer heads than devices: each device has a copy of one.
         heads=max(1, known.kv_heads(config, kind) // types.tensor_parallel),
         elements=2 * known.head_size(config, kind),
-        reach=known.window(config)
-        if kind is Kind.WINDOW
-        else config["attention_chunk_size"]
-        if kind is Kind.CHUNK
-        else 0,
+        reach=_reach(kind, known, config),
     )
+
+
+def _reach(kind: Kind, known: Architecture, config: Config) -> int:
+    if kind not in (Kind.WINDOW, Kind.CHUNK):
+        return 0
+    reach: int | None = known.window(config) if kind is Kind.WINDOW else config["attention_chunk_size"]
+    if not reach:
+        raise UnknownArchitectureError(f"a {kind} of no length")
+    return reach
 
 
 # Kinds of layers: functions of a config.
@@ -273,65 +276,6 @@ def _nothing(config: Config) -> list[Kind]:  # noqa: ARG001  # one signature
     return []
 
 
-# Bytes of recurrent state in one layer: vllm/model_executor/layers/mamba/mamba_utils.py, MambaStateShapeCalculator.
-
-
-def _mamba(inner: int, state: int, kernel: int, types: StateTypes) -> int:
-    channels = inner // types.tensor_parallel
-    return channels * (kernel - 1) * types.conv_bytes + channels * state * types.ssm_bytes
-
-
-def _mamba2(inner: int, groups: int, state: int, kernel: int, types: StateTypes) -> int:
-    ranks = types.tensor_parallel
-    # Groups that do not divide among the devices are copied until they do.
-    groups = groups if groups % ranks == 0 else ranks
-    conv = (inner + 2 * groups * state) // ranks * (kernel - 1)
-    return conv * types.conv_bytes + inner // ranks * state * types.ssm_bytes
-
-
-def _granite_state(config: Config, types: StateTypes) -> int:
-    inner = config.get("mamba_d_ssm") or config["mamba_expand"] * config["hidden_size"]
-    return _mamba2(inner, config["mamba_n_groups"], config["mamba_d_state"], config["mamba_d_conv"], types)
-
-
-def _jamba_state(config: Config, types: StateTypes) -> int:
-    inner = config["mamba_expand"] * config["hidden_size"]
-    return _mamba(inner, config["mamba_d_state"], config["mamba_d_conv"], types)
-
-
-def _mamba_state(config: Config, types: StateTypes) -> int:
-    inner = config.get("intermediate_size") or config["expand"] * config["hidden_size"]
-    return _mamba(inner, config["state_size"], config["conv_kernel"], types)
-
-
-def _mamba2_state(config: Config, types: StateTypes) -> int:
-    inner = config["expand"] * config["hidden_size"]
-    return _mamba2(inner, config["n_groups"], config["state_size"], config["conv_kernel"], types)
-
-
-def _nemotron_state(config: Config, types: StateTypes) -> int:
-    inner = config["mamba_num_heads"] * config["mamba_head_dim"]
-    return _mamba2(inner, config["n_groups"], config["ssm_state_size"], config["conv_kernel"], types)
-
-
-def _zamba2_state(config: Config, types: StateTypes) -> int:
-    inner = config["mamba_expand"] * config["hidden_size"]
-    return _mamba2(inner, config["mamba_ngroups"], config["mamba_d_state"], config["mamba_d_conv"], types)
-
-
-def _gated_delta_net(config: Config, types: StateTypes) -> int:
-    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
-    values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
-    conv: int = (2 * keys + values) // types.tensor_parallel * (config["linear_conv_kernel_dim"] - 1)
-    ssm: int = values // types.tensor_parallel * config["linear_key_head_dim"]
-    return conv * types.conv_bytes + ssm * types.ssm_bytes
-
-
-def _lfm2_state(config: Config, types: StateTypes) -> int:
-    conv: int = config["conv_dim"] // types.tensor_parallel * (config["conv_L_cache"] - 1)
-    return conv * types.conv_bytes
-
-
 def _falcon_kv_heads(config: Config, _: Kind) -> int:
     heads: int = config["num_attention_heads"]
     if config.get("new_decoder_architecture"):
@@ -364,11 +308,11 @@ GEMMA_4 = Architecture(
     kv_heads=_gemma4_kv_heads,
     head_size=_gemma4_head_size,
 )
-LFM2 = Architecture(_lfm2, _lfm2_state)
-MAMBA = Architecture(_all(Kind.STATE), _mamba_state)
+LFM2 = Architecture(_lfm2, kv_state.lfm2)
+MAMBA = Architecture(_all(Kind.STATE), kv_state.mamba)
 QWEN_3_5 = Architecture(
     _every("full_attention_interval", Kind.STATE),
-    _gated_delta_net,
+    kv_state.gated_delta_net,
     GDN,
     ssm_dtype=lambda c: c.get("mamba_ssm_dtype", "auto"),
 )
@@ -389,7 +333,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Ernie4_5_MoeForCausalLM": PLAIN,
     "Exaone4ForCausalLM": Architecture(_every("sliding_window_pattern", Kind.WINDOW)),
     "FalconForCausalLM": Architecture(_one_window, kv_heads=_falcon_kv_heads),
-    "FalconH1ForCausalLM": Architecture(_both, _granite_state),
+    "FalconH1ForCausalLM": Architecture(_both, kv_state.granite),
     "FalconMambaForCausalLM": MAMBA,
     "GPT2LMHeadModel": PLAIN,
     "GPTNeoXForCausalLM": PLAIN,
@@ -411,15 +355,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "GptOssForCausalLM": Architecture(_gpt_oss, defaults={"head_dim": 64}),
     "GraniteForCausalLM": PLAIN,
     "GraniteMoeForCausalLM": PLAIN,
-    "GraniteMoeHybridForCausalLM": Architecture(_blocks, _granite_state, MHA),
+    "GraniteMoeHybridForCausalLM": Architecture(_blocks, kv_state.granite, MHA),
     "HunYuanDenseV1ForCausalLM": PLAIN,
-    "JambaForCausalLM": Architecture(_jamba, _jamba_state),
+    "JambaForCausalLM": Architecture(_jamba, kv_state.jamba),
     "Lfm2ForCausalLM": LFM2,
     "Lfm2MoeForCausalLM": LFM2,
     "Llama4ForCausalLM": LLAMA_4,
     "Llama4ForConditionalGeneration": LLAMA_4,
     "LlamaForCausalLM": Architecture(_llama, defaults=MHA),
-    "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), _mamba2_state),
+    "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), kv_state.mamba2),
     "MambaForCausalLM": MAMBA,
     "MiniMaxM2ForCausalLM": PLAIN,
     "MistralForCausalLM": Architecture(_llama, defaults={"sliding_window": 4096}),
@@ -427,14 +371,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertModel": ENCODER,
     "NemotronForCausalLM": PLAIN,
     "NemotronHForCausalLM": Architecture(
-        _nemotron_h, _nemotron_state, {"head_dim": 128}, ssm_dtype=lambda c: c.get("mamba_ssm_cache_dtype", "float32")
+        _nemotron_h, kv_state.nemotron, {"head_dim": 128}, ssm_dtype=lambda c: c.get("mamba_ssm_cache_dtype", "float32")
     ),
     "OPTForCausalLM": PLAIN,
     "Olmo2ForCausalLM": PLAIN,
     "Olmo3ForCausalLM": Architecture(
         _every("sliding_window_pattern", Kind.WINDOW), defaults=MHA | {"sliding_window_pattern": 4}
     ),
-    "OlmoHybridForCausalLM": Architecture(_by_type, _gated_delta_net, MHA),
+    "OlmoHybridForCausalLM": Architecture(_by_type, kv_state.gated_delta_net, MHA),
     "OlmoeForCausalLM": PLAIN,
     "Phi3ForCausalLM": PLAIN,
     "PhiForCausalLM": PLAIN,
@@ -444,7 +388,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Qwen2_5_VLForConditionalGeneration": QWEN,
     "Qwen3ForCausalLM": Architecture(_all(Kind.FULL), defaults=QWEN3),
     "Qwen3MoeForCausalLM": Architecture(_all(Kind.FULL)),
-    "Qwen3NextForCausalLM": Architecture(_every("full_attention_interval", Kind.STATE), _gated_delta_net, GDN),
+    "Qwen3NextForCausalLM": Architecture(_every("full_attention_interval", Kind.STATE), kv_state.gated_delta_net, GDN),
     "Qwen3_5ForCausalLM": QWEN_3_5,
     "Qwen3_5ForConditionalGeneration": QWEN_3_5,
     "Qwen3_5MoeForCausalLM": QWEN_3_5,
@@ -457,6 +401,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c, _: c["num_attention_heads"]),
     "XLMRobertaModel": ENCODER,
     "Zamba2ForCausalLM": Architecture(
-        _blocks, _zamba2_state, MHA, head_size=lambda c, _: 2 * c["hidden_size"] // c["num_attention_heads"]
+        _blocks, kv_state.zamba2, MHA, head_size=lambda c, _: 2 * c["hidden_size"] // c["num_attention_heads"]
     ),
 }

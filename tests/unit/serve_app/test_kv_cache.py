@@ -145,6 +145,8 @@ def test_smaller_elements_never_need_more(case: Case, dtype: str) -> None:
         (DEEPSEEK_V3 | {"index_topk": 2048}, "DeepseekV3ForCausalLM with index_topk"),
         (QWEN_05B | MIXED | {"architectures": ["MixtralForCausalLM"]}, "layers of the types"),
         (LLAMA_8B | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}}, "its own KV cache type"),
+        (LLAMA_8B | {"quantization_config": {"quantization": {"kv_cache_quant_algo": "FP8"}}}, "its own KV cache"),
+        (MISTRAL | MIXED | {"sliding_window": None}, "a sliding window of no length"),
     ],
 )
 def test_what_is_not_known_is_refused_with_a_way_out(config: dict[str, Any], said: str) -> None:
@@ -154,8 +156,14 @@ def test_what_is_not_known_is_refused_with_a_way_out(config: dict[str, Any], sai
 
 
 def test_an_unknown_type_of_element_is_refused() -> None:
-    with pytest.raises(UnknownArchitectureError, match="nvfp4"):
-        cache(LLAMA_8B, kv_cache_dtype="nvfp4")
+    for argument in ("kv_cache_dtype", "dtype", "mamba_ssm_cache_dtype"):
+        with pytest.raises(UnknownArchitectureError, match="elements of the type 'nvfp4'"):
+            cache(LLAMA_8B, **{argument: "nvfp4"})
+
+
+def test_a_checkpoint_with_its_own_type_is_known_when_the_arguments_say_it() -> None:
+    quantised = LLAMA_8B | {"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}}
+    assert cache(quantised, kv_cache_dtype="fp8") == cache(LLAMA_8B, kv_cache_dtype="fp8")
 
 
 @pytest.mark.parametrize("name", [name for name, known in ARCHITECTURES.items() if known is not ENCODER])
