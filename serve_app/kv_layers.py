@@ -214,6 +214,12 @@ def _gpt_oss(config: Config) -> list[Kind]:
     return [Kind.FULL if i % 2 else Kind.WINDOW for i in range(config["num_hidden_layers"])]
 
 
+def _gemma3n(config: Config) -> list[Kind]:
+    """The last layers read the cache of earlier ones."""
+    kinds = _every("sliding_window_pattern", Kind.WINDOW)(config)
+    return kinds[: config["num_hidden_layers"] - config["num_kv_shared_layers"]]
+
+
 def _gemma4(config: Config) -> list[Kind]:
     kinds = _gemma3n(config)
     # Without layer_types the pattern ends with a full layer, whatever the number of layers.
@@ -229,12 +235,6 @@ def _gemma4_kv_heads(config: Config, kind: Kind) -> int:
 def _gemma4_head_size(config: Config, kind: Kind) -> int:
     size: int = config["global_head_dim" if kind is Kind.FULL else "head_dim"]
     return size
-
-
-def _gemma3n(config: Config) -> list[Kind]:
-    """The last layers read the cache of earlier ones."""
-    kinds = _every("sliding_window_pattern", Kind.WINDOW)(config)
-    return kinds[: config["num_hidden_layers"] - config["num_kv_shared_layers"]]
 
 
 def _llama4(config: Config) -> list[Kind]:
@@ -262,18 +262,8 @@ def _both(config: Config) -> list[Kind]:
     return [Kind.FULL, Kind.STATE] * config["num_hidden_layers"]
 
 
-def _lfm2(config: Config) -> list[Kind]:
-    if "layer_types" in config:
-        return _by_type(config)
-    return [Kind.FULL if i in config["full_attn_idxs"] else Kind.STATE for i in range(config["num_hidden_layers"])]
-
-
 def _whisper(config: Config) -> list[Kind]:
     return [Kind.FULL, Kind.CROSS] * config["decoder_layers"]
-
-
-def _nothing(config: Config) -> list[Kind]:  # noqa: ARG001  # one signature
-    return []
 
 
 def _falcon_kv_heads(config: Config, _: Kind) -> int:
@@ -286,7 +276,6 @@ def _falcon_kv_heads(config: Config, _: Kind) -> int:
 
 
 MHA: Config = {"num_key_value_heads": None}
-QWEN3: Config = {"head_dim": 128}
 GEMMA: Config = {"head_dim": 256}
 GEMMA3: Config = GEMMA | {"num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window_pattern": 6}
 GDN: Config = GEMMA | {
@@ -296,10 +285,13 @@ GDN: Config = GEMMA | {
     "linear_value_head_dim": 128,
 }
 
+# The many that differ only in what their classes take for missing keys.
 PLAIN = Architecture(_one_window, defaults=MHA)
+GROUPED = Architecture(_one_window)
+GROUPED_128 = Architecture(_one_window, defaults={"head_dim": 128})
 LATENT = Architecture(_all(Kind.MLA))
-QWEN = Architecture(_all(Kind.FULL), defaults=MHA)
-ENCODER = Architecture(_nothing)
+QWEN = Architecture(_all(Kind.FULL))
+ENCODER = Architecture(lambda _: [])
 GEMMA_3 = Architecture(_every("sliding_window_pattern", Kind.WINDOW), defaults=GEMMA3)
 LLAMA_4 = Architecture(_llama4, defaults={"no_rope_layer_interval": 4, "attention_chunk_size": 8192, "head_dim": 128})
 GEMMA_4 = Architecture(
@@ -308,7 +300,7 @@ GEMMA_4 = Architecture(
     kv_heads=_gemma4_kv_heads,
     head_size=_gemma4_head_size,
 )
-LFM2 = Architecture(_lfm2, kv_state.lfm2)
+LFM2 = Architecture(_by_type, kv_state.lfm2)
 MAMBA = Architecture(_all(Kind.STATE), kv_state.mamba)
 QWEN_3_5 = Architecture(
     _every("full_attention_interval", Kind.STATE),
@@ -329,8 +321,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "CohereForCausalLM": PLAIN,
     "DeepseekV2ForCausalLM": LATENT,
     "DeepseekV3ForCausalLM": LATENT,
-    "Ernie4_5ForCausalLM": PLAIN,
-    "Ernie4_5_MoeForCausalLM": PLAIN,
+    "Ernie4_5ForCausalLM": GROUPED_128,
+    "Ernie4_5_MoeForCausalLM": GROUPED,
     "Exaone4ForCausalLM": Architecture(_every("sliding_window_pattern", Kind.WINDOW)),
     "FalconForCausalLM": Architecture(_one_window, kv_heads=_falcon_kv_heads),
     "FalconH1ForCausalLM": Architecture(_both, kv_state.granite),
@@ -348,10 +340,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "Gemma4ForCausalLM": GEMMA_4,
     "Gemma4ForConditionalGeneration": GEMMA_4,
     "GemmaForCausalLM": Architecture(_one_window, defaults=GEMMA),
-    "Glm4ForCausalLM": PLAIN,
-    "Glm4MoeForCausalLM": PLAIN,
+    "Glm4ForCausalLM": GROUPED_128,
+    "Glm4MoeForCausalLM": GROUPED,
     "Glm4MoeLiteForCausalLM": LATENT,
-    "GlmForCausalLM": PLAIN,
+    "GlmForCausalLM": GROUPED_128,
     "GptOssForCausalLM": Architecture(_gpt_oss, defaults={"head_dim": 64}),
     "GraniteForCausalLM": PLAIN,
     "GraniteMoeForCausalLM": PLAIN,
@@ -365,9 +357,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "LlamaForCausalLM": Architecture(_llama, defaults=MHA),
     "Mamba2ForCausalLM": Architecture(_all(Kind.STATE), kv_state.mamba2),
     "MambaForCausalLM": MAMBA,
-    "MiniMaxM2ForCausalLM": PLAIN,
+    "MiniMaxM2ForCausalLM": GROUPED_128,
     "MistralForCausalLM": Architecture(_llama, defaults={"sliding_window": 4096}),
-    "MixtralForCausalLM": Architecture(_one_window),
+    "MixtralForCausalLM": GROUPED,
     "ModernBertModel": ENCODER,
     "NemotronForCausalLM": PLAIN,
     "NemotronHForCausalLM": Architecture(
@@ -382,22 +374,22 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "OlmoeForCausalLM": PLAIN,
     "Phi3ForCausalLM": PLAIN,
     "PhiForCausalLM": PLAIN,
-    "PhiMoEForCausalLM": PLAIN,
+    "PhiMoEForCausalLM": GROUPED,
     "Qwen2ForCausalLM": QWEN,
     "Qwen2MoeForCausalLM": QWEN,
     "Qwen2_5_VLForConditionalGeneration": QWEN,
-    "Qwen3ForCausalLM": Architecture(_all(Kind.FULL), defaults=QWEN3),
-    "Qwen3MoeForCausalLM": Architecture(_all(Kind.FULL)),
+    "Qwen3ForCausalLM": Architecture(_all(Kind.FULL), defaults={"head_dim": 128}),
+    "Qwen3MoeForCausalLM": QWEN,
     "Qwen3NextForCausalLM": Architecture(_every("full_attention_interval", Kind.STATE), kv_state.gated_delta_net, GDN),
     "Qwen3_5ForCausalLM": QWEN_3_5,
     "Qwen3_5ForConditionalGeneration": QWEN_3_5,
     "Qwen3_5MoeForCausalLM": QWEN_3_5,
     "Qwen3_5MoeForConditionalGeneration": QWEN_3_5,
     "RobertaModel": ENCODER,
-    "SeedOssForCausalLM": PLAIN,
-    "SmolLM3ForCausalLM": Architecture(_all(Kind.FULL)),
-    "StableLmForCausalLM": PLAIN,
-    "Starcoder2ForCausalLM": Architecture(_one_window),
+    "SeedOssForCausalLM": GROUPED_128,
+    "SmolLM3ForCausalLM": QWEN,
+    "StableLmForCausalLM": GROUPED,
+    "Starcoder2ForCausalLM": GROUPED,
     "WhisperForConditionalGeneration": Architecture(_whisper, kv_heads=lambda c, _: c["num_attention_heads"]),
     "XLMRobertaModel": ENCODER,
     "Zamba2ForCausalLM": Architecture(
