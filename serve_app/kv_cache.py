@@ -18,8 +18,8 @@ from serve_app.kv_layers import ELEMENT_BYTES, FP8_BYTES, Kind, Layer, UnknownAr
 class Device:
     """What a kind of device decides.
 
-    `block_size` is vLLM's default. Latent attention on a host without AMX is always 16. Give --block-size where a GPU
-    prefers another: 32 for latent attention on Blackwell.
+    `block_size` is vLLM's default, but that a host takes 16 for latent attention (128 where it has AMX). Some GPUs
+    prefer another (32 for latent attention, 128 for heads of 256, on Blackwell): there, give it to both.
     """
 
     block_size: int  # tokens
@@ -200,7 +200,7 @@ def _groups(pages: tuple[Page, ...]) -> list[tuple[Page, ...]]:
     as the rarest sort has make a group."""
     if not pages:
         return []
-    sorts = {(_sort(page.layer), page.layer.reach, page.tokens) for page in pages}
+    sorts = {(page.layer.kind, page.layer.reach, page.tokens) for page in pages}
     if len(sorts) == 1:
         return [pages]
     equal = Counter(_widened(page, max(page.bytes for page in pages)) for page in pages)
@@ -213,14 +213,8 @@ def _groups(pages: tuple[Page, ...]) -> list[tuple[Page, ...]]:
     return groups
 
 
-def _sort(layer: Layer) -> Kind:
-    return Kind.FULL if layer.kind is Kind.MLA else layer.kind
-
-
 def _widened(page: Page, size: int) -> Page:
     """The page with so many bytes: with more tokens where that comes out even, padded where not."""
     if size % page.bytes == 0 and page.layer.keeps_tokens:
         return replace(page, tokens=page.tokens * (size // page.bytes), bytes=size)
-    if page.layer.kind is Kind.MLA:
-        raise UnknownArchitectureError("latent attention beside pages that it does not divide")
     return replace(page, bytes=size)

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
+# Asked once more, with the least bytes that can do, and with one byte less.
+TIGHT = [
+    case for case in CASES if case.name in ("llama-3.1-8b", "gemma-3-270m nvml", "jamba", "mamba2-130m", "whisper-tiny")
+]
 Answers = dict[str, list[dict[str, Any]]]
 
 
@@ -44,6 +49,14 @@ def arguments(case: Case) -> dict[str, Any]:
         "enable_prefix_caching": case.enable_prefix_caching,
     }
     return {key: value for key, value in asked.items() if value is not None}
+
+
+def cache_of(case: Case) -> KvCache:
+    return KvCache.of(case.config, device=case.device, tensor_parallel=case.tensor_parallel, **arguments(case))
+
+
+def tight(case: Case, less: int) -> Case:
+    return replace(case, name=f"{case.name}, {less} bytes less", budget=cache_of(case).needed(1) - less)
 
 
 def question(case: Case) -> dict[str, Any]:
@@ -93,14 +106,15 @@ def ask(cases: list[Case], ranks: int, folder: Path) -> Answers:
 def vllm_says(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     folder = tmp_path_factory.mktemp("oracle")
     answers: Answers = {}
-    for ranks in sorted({case.tensor_parallel for case in CASES}):
-        answers |= ask([case for case in CASES if case.tensor_parallel == ranks], ranks, folder)
+    cases = [*CASES, *(tight(case, less) for case in TIGHT for less in (0, 1))]
+    for ranks in sorted({case.tensor_parallel for case in cases}):
+        answers |= ask([case for case in cases if case.tensor_parallel == ranks], ranks, folder)
     return answers
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_we_agree_to_the_byte(case: Case, vllm_says: Answers) -> None:
-    cache = KvCache.of(case.config, device=case.device, tensor_parallel=case.tensor_parallel, **arguments(case))
+    cache = cache_of(case)
     fit = cache.fit(case.budget)
     ours = {
         "pages": sorted(page.bytes for page in cache.pages),
@@ -112,6 +126,13 @@ def test_we_agree_to_the_byte(case: Case, vllm_says: Answers) -> None:
         "concurrency": fit.concurrency,
     }
     assert [ours] * case.tensor_parallel == vllm_says[case.name]
+
+
+@pytest.mark.parametrize("case", TIGHT, ids=lambda case: case.name)
+def test_vllm_starts_with_what_is_needed_and_not_with_a_byte_less(case: Case, vllm_says: Answers) -> None:
+    (enough,), (short,) = (vllm_says[tight(case, less).name] for less in (0, 1))
+    assert enough["bytes"] == cache_of(case).needed(1)
+    assert "To serve at least one request" in short["error"]
 
 
 def test_every_architecture_that_we_know_is_compared() -> None:
