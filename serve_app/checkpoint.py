@@ -20,6 +20,7 @@ from serve_app.weights import Tensor
 from vram_agent.api import human
 
 CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 INDEX = "model.safetensors.index.json"
 OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf")
 # What trainers leave beside the weights (vllm/model_executor/model_loader/weight_utils.py).
@@ -49,6 +50,7 @@ class Checkpoint:
 
     config: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
+    tokenizer_bytes: int = 0  # of tokenizer.json
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _read(source: _Source) -> Checkpoint:
         raise CheckpointError(
             f"{source.name} has no weights (*.safetensors, {', '.join(OTHER_WEIGHTS)}). FIX: {source.mend}"
         )
-    return Checkpoint(config, tuple(tensors))
+    return Checkpoint(config, tuple(tensors), source.sizes.get(TOKENIZER, 0))
 
 
 def _safetensors(source: _Source) -> list[str]:

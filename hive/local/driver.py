@@ -19,7 +19,8 @@ from hive.local import processes
 from hive.local.run import Folders, Run, load
 from hive.rendering import ROOT, Container, Rendered
 from hive.serve_api import Application, ServeApi
-from serve_app import sizing
+from serve_app import checkpoint, sizing
+from serve_app.args import ModelArgs
 from vram_agent.api import MIB, Device, State
 
 LOOPBACK = "127.0.0.1"
@@ -356,13 +357,11 @@ def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders)
         if not args["source"].startswith(("./", "/")):
             continue
         try:
-            sizing.divide(
-                where.models / args["source"],
-                kinds[args["tensorParallel"]],
-                args["vramMib"] * MIB,
-                args["tensorParallel"],
-            )
-        except (sizing.BudgetError, FileNotFoundError, ValueError) as error:
+            found = checkpoint.read_folder(where.models / args["source"])
+            kind = kinds[args["tensorParallel"]]
+            engine = sizing.Engine.of(ModelArgs.model_validate(args).engine_kwargs(), found.config, kind)
+            sizing.divide(found, engine, kind, args["vramMib"] * MIB)
+        except (sizing.BudgetError, checkpoint.CheckpointError) as error:
             what, _, fix = str(error).partition(". FIX: ")
             errors.append(HiveError(f"models.{app['name']}: {what}", fix or "put the whole model there"))
     if errors:
