@@ -61,9 +61,14 @@ CASES = (
     Case("llama-3.1-8b float32", LLAMA, dtype="float32"),
     Case("llama-3.1-8b float16", LLAMA | {"torch_dtype": "float16"}),
     Case("llama-2-7b MHA", model("LlamaForCausalLM", "llama", {"num_attention_heads": 32}, hidden_size=1024)),
-    Case("mistral-7b-v0.1 window", MISTRAL | {"sliding_window": 256}),
+    Case("mistral-7b-v0.1 window", MISTRAL | {"sliding_window": 257}),
     Case("mistral-7b-v0.1 window nvml", MISTRAL | {"sliding_window": 256}, device="nvml"),
-    Case("mistral-7b-v0.1 default window", {key: value for key, value in MISTRAL.items() if key != "sliding_window"}),
+    Case(
+        "mistral-7b-v0.1 default window",
+        {key: value for key, value in MISTRAL.items() if key != "sliding_window"},
+        max_model_len=6000,
+        budget=256 * MIB,
+    ),
     Case(
         "ministral-8b",
         MISTRAL | {"sliding_window": 256, "layer_types": ["full_attention"] + ["sliding_attention"] * 3},
@@ -147,6 +152,7 @@ CASES = (
     Case("gemma-3n-e2b", GEMMA3N),
     Case("gpt-oss-20b", GPT_OSS),
     Case("gpt-oss-20b nvml", GPT_OSS, device="nvml"),
+    Case("gpt-oss-20b, 5 layers in groups of 2", GPT_OSS | {"num_hidden_layers": 5, "layer_types": None}),
     Case("gpt-oss-20b, 7 layers in groups of 4", GPT_OSS | {"num_hidden_layers": 7, "layer_types": None}),
     Case("gpt-oss-20b TP=2", GPT_OSS, tensor_parallel=2),
     Case(
