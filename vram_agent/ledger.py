@@ -259,7 +259,8 @@ class Ledger:
                 else:
                     self._leave_queue(entry)
                 continue
-            for device in entry.devices:
+            # One that finds no room is about to leave; who comes after it is not judged by what it asked for.
+            for device in entry.devices if entry.unfit_since is None else ():
                 promised[device] += entry.need(device) - (entry.charge(device) if entry.state in LIVE else 0)
         return refused
 

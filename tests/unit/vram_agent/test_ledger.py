@@ -260,6 +260,22 @@ class TestPatience:
         world.settle()
         assert world.ledger.entries["a"].state is LeaseState.STARTING
 
+    def test_one_that_is_about_to_be_refused_takes_no_room_from_the_next(self, world: World) -> None:
+        world.ledger.patience = 1.0
+        world.serve("there", 40, "gpu0")
+        world.request("too big", 60, "gpu0")
+        world.observe()
+        assert world.settle() == {}
+        world.now += 0.9
+        world.request("small", 30, "gpu0")
+        world.observe()
+        assert world.settle() == {}
+        world.now += 0.1
+        world.observe()
+        assert list(world.settle()) == ["too big"]
+        world.settle()
+        assert world.ledger.entries["small"].state is LeaseState.STARTING
+
     def test_no_room_for_longer_is_a_refusal(self, world: World) -> None:
         world.ledger.patience = 1.0
         world.foreign("gpu0", 60)
