@@ -123,6 +123,7 @@ class Agent:
                 log.info("a lease ended and its memory came back", extra={"fields": views.fields(entry)})
             self._end_orphans()
             self._settle()
+            self.journal.compare(self.ledger, time.monotonic())
             await self._enforce()
 
     # -- what holders ask ------------------------------------------------------------------------------------------
@@ -295,7 +296,6 @@ class Agent:
             self.ledger.broken = f"the ledger's file can't be written: {error}"
             refused |= self.ledger.hopeless(now)
         self._refusals |= {lease_id: refusal for lease_id, refusal in refused.items() if lease_id in self._waiters}
-        self.journal.compare(self.ledger, now)
         self._changed.set()
         self._changed = asyncio.Event()
 

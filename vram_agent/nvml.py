@@ -37,6 +37,7 @@ class NvmlSource:
         self.handles: dict[str, Any] = {}
         self.infos: list[DeviceInfo] = []
         self.xids: dict[str, int] = {}  # the first critical one of each GPU; it stays until the agent starts again
+        self._xids_read = 0.0
         self._xid_lock = threading.Lock()
         try:
             pynvml.nvmlInit()
@@ -55,7 +56,7 @@ class NvmlSource:
     def sample(self, device: str, pids: Collection[int], now: float) -> Sample:  # noqa: ARG002 (NVML lists them)
         handle = self.handles[device]
         try:
-            self._collect_xids()
+            self._collect_xids(now)
             if self._mig(handle):
                 return _unusable("MIG mode is on; Hive leases whole GPUs. FIX: nvidia-smi -mig 0", now)
             if (xid := self.xids.get(device)) is not None:
@@ -147,9 +148,12 @@ class NvmlSource:
                 )
         return events
 
-    def _collect_xids(self) -> None:
-        """Note what has arrived since the last time; waits for nothing."""
+    def _collect_xids(self, now: float) -> None:
+        """Note what has arrived since the last time; waits for nothing. Once for all GPUs of one round."""
         with self._xid_lock:
+            if now == self._xids_read:
+                return
+            self._xids_read = now
             while self._events is not None:
                 try:
                     event = self.nvml.nvmlEventSetWait_v2(self._events, 0)

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from vram_agent.api import GIB, MIB, EventKind, LeaseState
 BIG = Gpu("GPU-big", 80 * GIB, name="NVIDIA H100 80GB HBM3", reserved=600 * MIB)
 SMALL = Gpu("GPU-small", 24 * GIB, name="NVIDIA L4", reserved=300 * MIB)
 
-# Opens a source of the kind in argv, on a node with (yes) or without (no) a driver's device files; a sample a line.
+# Opens a source of the kind in argv, on a node with (yes) or without (no) a driver's device files. A sample at each time
+# on stdin.
 PROBE = """
 import dataclasses, json, os, sys
 from unittest import mock
@@ -38,8 +40,8 @@ with mock.patch("os.path.exists", on_this_node):
         print(json.dumps({"no_device": str(error)}))
         sys.exit()
 print(json.dumps([dataclasses.asdict(device) for device in source.devices()]), flush=True)
-for _ in sys.stdin:
-    samples = {d.id: source.sample(d.id, [], 5.0) for d in source.devices() if not d.lost}
+for line in sys.stdin:
+    samples = {d.id: source.sample(d.id, [], float(line)) for d in source.devices() if not d.lost}
     print(json.dumps({device: dataclasses.asdict(sample) for device, sample in samples.items()}), flush=True)
 """
 
@@ -52,10 +54,12 @@ class Probe:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(program, cwd=ROOT, env=dict(os.environ) | nvml.env, stdin=pipe, stdout=pipe)
         self.opened = self._line()
+        self.time = 0  # seconds
 
     def sample(self) -> dict[str, dict[str, Any]]:
         assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
+        self.time += 1
+        self.process.stdin.write(b"%d\n" % self.time)
         self.process.stdin.flush()
         samples: dict[str, dict[str, Any]] = self._line()
         return samples
@@ -122,7 +126,7 @@ class TestSource:
             ("GPU-big", "nvml", "NVIDIA H100 80GB HBM3"),
             ("GPU-small", "nvml", "NVIDIA L4"),
         ]
-        nothing = {"used": 0, "by_pid": {}, "taken": 5.0, "error": None}
+        nothing = {"used": 0, "by_pid": {}, "taken": 1.0, "error": None}
         assert source.sample() == {
             "GPU-big": {"total": 80 * GIB, "reserved": 600 * MIB, **nothing},
             "GPU-small": {"total": 24 * GIB, "reserved": 300 * MIB, **nothing},
@@ -316,6 +320,19 @@ class TestAgent:
             "GPU-small: no longer over",
             "GPU-small: no longer foreign",
         }
+
+    def test_learns_what_an_engine_takes_beside_its_plan(
+        self, agent: AgentProcess, nvml: FakeNvml, holder: Holder
+    ) -> None:
+        """The next replica with this fingerprint divides its budget by that; a new agent knows it too."""
+        request = lease_request("r1", 20 * GIB, "GPU-small") | {"planned": 15 * GIB, "fingerprint": "print"}
+        assert holder.do("ask", str(agent.socket), "POST", "/v1/leases", request)[0] == 200
+        nvml.write(BIG, Gpu("GPU-small", 24 * GIB, processes={holder.pid: 17 * GIB}))
+        assert holder.do("ask", str(agent.socket), "POST", "/v1/leases/r1/active")[0] == 200
+        assert agent.state().overheads == {"print": 2 * GIB}
+        agent.stop(signal.SIGKILL)
+        agent.start()
+        assert agent.state().overheads == {"print": 2 * GIB}
 
     def test_a_lease_of_two_gpus_takes_both_or_none(
         self, agent: AgentProcess, holder: Holder, new_holder: Callable[[], Holder]
