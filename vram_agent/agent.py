@@ -52,6 +52,7 @@ class Agent:
             headroom=settings.headroom,
             stale_after=STALE_PERIODS * settings.period,
             patience=settings.patience,
+            clear_after=settings.clear_after,
         )
         self.store = Store(settings.ledger_file)
         self.metrics = Metrics(settings.node, self.state)

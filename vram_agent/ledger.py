@@ -22,9 +22,6 @@ LIVE = frozenset({LeaseState.STARTING, LeaseState.ACTIVE, LeaseState.SLEEPING}) 
 QUEUE_LIMIT = 256  # waiters; more than that is a client that asks without end
 # Seconds after which a leaving lease is taken for one that stays: nobody waits for a process that does not end.
 LEAVING_PATIENCE = 120.0
-# Rounds that show no byte of a dead process until it is forgotten, and with the last one its lease. More than one,
-# because a driver can take a process off its list before it has freed the memory.
-CLEAR_ROUNDS = 2
 OVERHEADS_LIMIT = 1000  # fingerprints remembered
 
 
@@ -38,16 +35,26 @@ class Ledger:
         stale_after: seconds after which a sample no longer counts, and grants stop.
         patience: seconds in which a request must find no room until it is refused. Memory of a process that ends is for
             a moment nobody's, and so counts as foreign beside the bytes of its lease.
+        clear_after: seconds in which no sample may show a byte of a dead process until it is forgotten, and with the
+            last one its lease. Drivers can take a process off their list before they have freed its memory.
     """
 
     def __init__(
-        self, devices: Iterable[DeviceInfo], *, safety: int, headroom: int, stale_after: float, patience: float
+        self,
+        devices: Iterable[DeviceInfo],
+        *,
+        safety: int,
+        headroom: int,
+        stale_after: float,
+        patience: float,
+        clear_after: float,
     ) -> None:
         self.devices = {device.id: device for device in devices}
         self.safety = safety
         self.headroom = headroom
         self.stale_after = stale_after
         self.patience = patience
+        self.clear_after = clear_after
         self.entries: dict[str, Entry] = {}
         self.queue: list[str] = []  # ids of PENDING leases and of SLEEPING ones that want to wake, in order of arrival
         self.samples: dict[str, Sample] = {}
@@ -292,7 +299,7 @@ class Ledger:
                     self._remove(entry)
                     continue
                 self._move(entry, LeaseState.ORPHANED, now)
-            entry.departed |= {process.pid: 0 for process in before - entry.processes}
+            entry.departed |= {process.pid: now for process in before - entry.processes}
             readings = {
                 device: sample.by_pid
                 for device in entry.devices
@@ -305,8 +312,8 @@ class Ledger:
                 continue  # a device that was not read says nothing, so nothing is released on it
             entry.observed = True
             shown = {pid for by_pid in readings.values() for pid, size in by_pid.items() if size}
-            absent = {pid: 0 if pid in shown else rounds + 1 for pid, rounds in entry.departed.items()}
-            entry.departed = {pid: rounds for pid, rounds in absent.items() if rounds < CLEAR_ROUNDS}
+            last_shown = {pid: now if pid in shown else then for pid, then in entry.departed.items()}
+            entry.departed = {pid: then for pid, then in last_shown.items() if now - then < self.clear_after}
             if not entry.processes and not entry.departed:
                 self._remove(entry)
                 ended.append(entry)

@@ -35,8 +35,8 @@ class Entry:
     """A lease in the ledger.
 
     `processes` is the holder and every descendant that was ever seen and still lives. `departed` are the PIDs of those
-    that are gone, with the number of rounds since a device last showed bytes of theirs: drivers free memory some time
-    after the exit.
+    that are gone, with the time at which a device last showed bytes of theirs or they were last alive: drivers free
+    memory some time after the exit.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Entry:
     session: int = 0  # the holder's, to know children that it had for a moment before it died
     cgroup: str | None = None  # the holder's container, for limits that the driver sets
     processes: set[Process] = field(default_factory=set)
-    departed: dict[int, int] = field(default_factory=dict)
+    departed: dict[int, float] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
     residual: dict[str, int] = field(default_factory=dict)  # from falling asleep to waking: what it keeps
     told: bool = False  # its holder has got the answer to its request

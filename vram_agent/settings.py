@@ -23,6 +23,7 @@ class Settings:
     safety: int
     period: float = 0.5
     patience: float = 1.0  # two periods without room until a request is refused
+    clear_after: float = 0.5  # a period: two samples without a byte of a dead process
     orphan_grace: float = 5.0
     claim_window: float = 10.0  # a holder notices a new agent within a second; ten are for a busy node
 

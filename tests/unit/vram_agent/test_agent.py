@@ -14,7 +14,6 @@ from vram_agent import processes
 from vram_agent.agent import Agent, NotHolderError
 from vram_agent.api import MIB, EventKind, LeaseRequest, LeaseState
 from vram_agent.devices import HostSource
-from vram_agent.ledger import CLEAR_ROUNDS
 from vram_agent.records import DeviceInfo, RefusedError, Sample
 from vram_agent.settings import Settings
 
@@ -67,6 +66,7 @@ def settings(tmp_path: Path) -> Settings:
         safety=0,
         period=GRACE,
         patience=0,
+        clear_after=0,
         orphan_grace=GRACE,
     )
 
@@ -86,12 +86,6 @@ async def agent(settings: Settings, gpu: OneGpu) -> Agent:
 
 def request(lease_id: str, size: int, device: str = "gpu0") -> LeaseRequest:
     return LeaseRequest(request_id=lease_id, model=lease_id, bytes=size, devices=(device,))
-
-
-async def rounds(agent: Agent) -> None:
-    """As many as the end of a lease takes."""
-    for _ in range(CLEAR_ROUNDS):
-        await agent.look()
 
 
 def orphans_ended(agent: Agent) -> float | None:
@@ -149,7 +143,7 @@ class TestOrphans:
         child = await self.orphan(host_agent, holder, stubborn=False)
         await self.grow_older(host_agent, GRACE)
         eventually(lambda: processes.find(child) is None, "the child ends")
-        await rounds(host_agent)
+        await host_agent.look()
         assert host_agent.state().leases == ()
         assert orphans_ended(host_agent) == 1
 
@@ -161,7 +155,7 @@ class TestOrphans:
         assert processes.find(child) is not None
         await self.grow_older(host_agent, GRACE / 2)
         eventually(lambda: processes.find(child) is None, "the child is killed")
-        await rounds(host_agent)
+        await host_agent.look()
         assert host_agent.state().leases == ()
         assert orphans_ended(host_agent) == 1, "it was counted when it was asked"
         assert holder.rest() == b"", "it was asked once"
@@ -268,7 +262,7 @@ class TestRounds:
     async def test_the_death_of_a_holder_is_seen_without_a_round(self, agent: Agent, holder: Holder) -> None:
         await agent.acquire(request("r1", 40), holder.pid)
         holder.kill()
-        await until(lambda: agent.ledger.entries["r1"].state is LeaseState.ORPHANED)
+        await until(lambda: not agent.ledger.entries)
 
     async def test_also_of_a_holder_from_before_the_restart(
         self, agent: Agent, settings: Settings, gpu: OneGpu, holder: Holder
@@ -279,7 +273,7 @@ class TestRounds:
         await restarted.look()
         assert [lease.id for lease in restarted.state().leases] == ["r1"]
         holder.kill()
-        await until(lambda: restarted.ledger.entries["r1"].state is LeaseState.ORPHANED)
+        await until(lambda: not restarted.ledger.entries)
 
     async def test_a_lease_on_a_device_that_is_gone_stays_until_its_process_ends(
         self, agent: Agent, settings: Settings, holder: Holder
@@ -292,8 +286,7 @@ class TestRounds:
         gone = next(device for device in restarted.state().devices if device.id == "gpu0")
         assert "the driver does not show it any more" in (gone.error or "")
         holder.kill()
-        await until(lambda: restarted.ledger.entries["r1"].state is LeaseState.ORPHANED)
-        await rounds(restarted)
+        await until(lambda: not restarted.ledger.entries)
         assert restarted.state().leases == ()
 
     async def test_a_device_that_hangs_does_not_stop_the_others(self, settings: Settings, holder: Holder) -> None:

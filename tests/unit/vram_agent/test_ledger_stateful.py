@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.unit.vram_agent.world import HEADROOM, OUTSIDER, RESERVED, SAFETY, STALE_AFTER, TOTAL, World
+from tests.unit.vram_agent.world import CLEAR_AFTER, HEADROOM, OUTSIDER, RESERVED, SAFETY, STALE_AFTER, TOTAL, World
 from vram_agent.api import Claim, LeaseState
 from vram_agent.ledger import LEAVING, LIVE, Ledger
 from vram_agent.records import Entry, Process, RefusedError
@@ -175,6 +175,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.owned[entry.id] = dict.fromkeys(entry.devices, entry.bytes)
         self.observe()
         self.world.now += CLAIM_WINDOW
+        self.observe()
+
+    @rule()
+    def time_passes(self) -> None:
+        self.world.now += CLEAR_AFTER
         self.observe()
 
     @rule()

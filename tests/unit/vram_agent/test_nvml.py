@@ -22,8 +22,8 @@ from vram_agent.api import GIB, MIB, EventKind, LeaseState
 BIG = Gpu("GPU-big", 80 * GIB, name="NVIDIA H100 80GB HBM3", reserved=600 * MIB)
 SMALL = Gpu("GPU-small", 24 * GIB, name="NVIDIA L4", reserved=300 * MIB)
 
-# Opens a source of the kind in argv, on a node with (yes) or without (no) a driver's device files. A sample at each time
-# on stdin.
+# Opens a source of the kind in argv, on a node with (yes) or without (no) a driver's device files. A sample at each
+# time on stdin.
 PROBE = """
 import dataclasses, json, os, sys
 from unittest import mock

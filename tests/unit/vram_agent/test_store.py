@@ -21,7 +21,7 @@ ENTRY = Entry(
     since=1.5,
     state=LeaseState.ACTIVE,
     processes={Process(pid=10, start=100), Process(pid=11, start=101)},
-    departed={9: 1},
+    departed={9: 1.5},
     residual={"GPU-a": 5, "GPU-b": 6},
     planned=20 << 30,
     fingerprint="print",

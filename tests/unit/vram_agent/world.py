@@ -1,7 +1,7 @@
 """A ledger on imaginary devices with imaginary processes: what tests of the ledger drive. Sizes are single bytes."""
 
 from vram_agent.api import LeaseRequest, LeaseState
-from vram_agent.ledger import CLEAR_ROUNDS, Ledger
+from vram_agent.ledger import Ledger
 from vram_agent.records import DeviceInfo, Entry, Process, RefusedError, Sample
 
 TOTAL = 100
@@ -10,6 +10,7 @@ SAFETY = 6
 HEADROOM = 10
 LEASABLE = TOTAL - RESERVED - SAFETY - HEADROOM  # 80, while no more than the headroom is foreign
 STALE_AFTER = 3.0
+CLEAR_AFTER = 0.5
 OUTSIDER = 7  # a PID that no lease knows
 
 
@@ -30,7 +31,9 @@ class World:
 
     def new_ledger(self) -> None:
         """What an agent has when it starts."""
-        self.ledger = Ledger(self.infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER, patience=0)
+        self.ledger = Ledger(
+            self.infos, safety=SAFETY, headroom=HEADROOM, stale_after=STALE_AFTER, patience=0, clear_after=CLEAR_AFTER
+        )
 
     def spawn(self, parent: int = 1) -> Process:
         self.spawned += 1
@@ -55,7 +58,9 @@ class World:
 
     def rounds(self) -> list[Entry]:
         """As many rounds as the end of a lease takes; all that ended."""
-        return [entry for _ in range(CLEAR_ROUNDS) for entry in self.observe()]
+        first = self.observe()
+        self.now += CLEAR_AFTER
+        return first + self.observe()
 
     def settle(self) -> dict[str, str]:
         """What the agent does after every change; returns who was refused, and why."""
