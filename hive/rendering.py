@@ -21,6 +21,13 @@ RELEASE = "hive"
 Json = dict[str, Any]
 
 
+class Loader(yaml.SafeLoader):
+    """YAML as Go reads it, which writes a lone `=` without quotes; YAML 1.1 takes that for a tag."""
+
+
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
+
+
 @dataclass(frozen=True)
 class Container:
     """One container of the rendered pods."""
@@ -76,7 +83,7 @@ def render(values_file: Path) -> Rendered:
     service = next(obj for obj in objects if obj["kind"] == "RayService")
     agent = next(obj for obj in objects if obj["kind"] == "DaemonSet")
     cluster = service["spec"]["rayClusterConfig"]
-    serve_config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    serve_config = yaml.load(service["spec"]["serveConfigV2"], Loader)  # noqa: S506 (a SafeLoader)
     return Rendered(
         serve_config=serve_config,
         ray_cluster=cluster,
@@ -189,7 +196,7 @@ def _name_rule(schema: Json, path: str) -> str:
 
 
 def _documents(text: str) -> list[Json]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader) if document]
 
 
 def _container(template: Json) -> Container:

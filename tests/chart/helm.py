@@ -18,6 +18,13 @@ VALUES_FILES = sorted((ROOT / "values").glob("*.yaml"))
 
 Json = dict[str, Any]
 
+
+class Loader(yaml.CSafeLoader):
+    """YAML as Go reads it: a lone `=` is text."""
+
+
+Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
+
 # Every feature of the chart at once.
 FULL: Json = {
     "models": {
@@ -88,7 +95,7 @@ def texts(values: Json, *, of: helm_python.Chart | None = None) -> dict[str, str
 def render(values: Json, *, of: helm_python.Chart | None = None) -> list[Json]:
     """Every Kubernetes object that these values make."""
     manifests = [text for path, text in texts(values, of=of).items() if path.endswith(".yaml")]
-    return [obj for text in manifests for obj in yaml.load_all(text, yaml.CSafeLoader) if obj is not None]
+    return [obj for text in manifests for obj in yaml.load_all(text, Loader) if obj is not None]
 
 
 def find(manifests: list[Json], kind: str) -> Json:
@@ -100,13 +107,13 @@ def find(manifests: list[Json], kind: str) -> Json:
 def ray_service(values: Json, *, of: helm_python.Chart | None = None) -> Json:
     """The RayService's spec."""
     text = texts(values, of=of)["templates/rayservice/rayservice.yaml"]
-    spec: Json = yaml.load(text, yaml.CSafeLoader)["spec"]
+    spec: Json = yaml.load(text, Loader)["spec"]
     return spec
 
 
 def serve_config(values: Json) -> Json:
     """serveConfigV2, parsed as KubeRay does it."""
-    config: Json = yaml.safe_load(ray_service(values)["serveConfigV2"])
+    config: Json = yaml.load(ray_service(values)["serveConfigV2"], Loader)
     return config
 
 

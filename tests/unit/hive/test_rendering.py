@@ -37,6 +37,14 @@ def test_a_model_becomes_an_application_and_the_pods_are_there(tmp_path: Path) -
     assert group.container.env["RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES"] == "vram_mib"
 
 
+def test_a_lone_equals_sign_is_text(tmp_path: Path) -> None:
+    """Helm writes it without quotes."""
+    model = MODEL | {"env": {"X": "="}, "chatTemplate": "="}
+    (app,) = render(write(tmp_path, {"models": {"m": model}})).serve_config["applications"]
+    assert app["args"]["chatTemplate"] == "="
+    assert app["deployments"][0]["ray_actor_options"]["runtime_env"]["env_vars"]["X"] == "="
+
+
 def test_every_values_file_of_the_project_renders() -> None:
     for path in (ROOT / "values").glob("*.yaml"):
         assert render(path).serve_config["applications"], path
