@@ -12,9 +12,10 @@ from aiohttp import web
 
 from vram_agent import logs
 from vram_agent.agent import Agent
-from vram_agent.devices import NoDeviceError, open_source
+from vram_agent.devices import NoDeviceError
 from vram_agent.server import lease_app, public_app
 from vram_agent.settings import Settings, from_environment
+from vram_agent.sources import open_source
 
 SOCKET_MODE = 0o666  # whoever can reach the folder may ask; the kernel says who asks
 SHUTDOWN = 1.0  # seconds for requests under way: a waiter's could take longer than a pod has to end

@@ -3,7 +3,6 @@
 Both report integers of bytes. `host` takes a GPU's place where there is none, so that everything above runs the same.
 """
 
-import os
 import platform
 from collections.abc import Collection
 from pathlib import Path
@@ -64,22 +63,3 @@ class HostSource:
 
     def limit(self, device: str, cgroup: str, size: int) -> None:  # noqa: ARG002
         raise LimitError("the agent sets no limits on RAM")
-
-
-def open_source(kind: Kind) -> Source:
-    """The source of the wanted kind; `auto` takes NVML where it shows a GPU, and the host's RAM elsewhere.
-
-    Raises:
-        NoDeviceError: `nvml` was asked for and there is no GPU.
-    """
-    from vram_agent.nvml import NvmlSource
-
-    if kind == "host":
-        return HostSource()
-    try:
-        return NvmlSource()
-    except NoDeviceError:
-        # A node with the driver's device files but a broken NVML must not pass for a machine without a GPU.
-        if kind == "nvml" or os.path.exists("/dev/nvidiactl"):
-            raise
-        return HostSource()

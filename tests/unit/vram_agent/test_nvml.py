@@ -27,7 +27,8 @@ SMALL = Gpu("GPU-small", 24 * GIB, name="NVIDIA L4", reserved=300 * MIB)
 PROBE = """
 import dataclasses, json, os, sys
 from unittest import mock
-from vram_agent.devices import NoDeviceError, open_source
+from vram_agent.devices import NoDeviceError
+from vram_agent.sources import open_source
 
 exists = os.path.exists
 def on_this_node(path):
