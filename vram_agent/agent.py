@@ -141,7 +141,7 @@ class Agent:
         asked = time.monotonic()
         try:
             entry = self.ledger.request(request, holder, asked)
-            entry.cgroup, entry.session = processes.cgroup(pid), processes.session(pid)
+            entry.cgroup, entry.group = processes.cgroup(pid), processes.group(pid)
             self._refusals.pop(entry.id, None)
             self._watch(holder)
             await self._turn(entry)
@@ -163,7 +163,7 @@ class Agent:
         known = claim.request_id in self.ledger.entries
         entry = self.ledger.claim(claim, holder, time.monotonic())
         if not known:
-            entry.cgroup, entry.session = processes.cgroup(pid), processes.session(pid)
+            entry.cgroup, entry.group = processes.cgroup(pid), processes.group(pid)
             text = f"process {pid} claims {human(entry.bytes)} of {', '.join(entry.devices)} for {entry.model}"
             self.journal.note(EventKind.LEDGER, text, model=entry.model)
             self._watch(holder)
@@ -381,7 +381,7 @@ class Agent:
 
     def _adopt(self, families: Families) -> None:
         """A child that was born after the last round, and whose parent died before this one, was never seen below its
-        parent. It is known by its session, its age, and by having lost its parent just now."""
+        parent. It is known by its process group (Ray gives each worker its own), its age, and its lost parent."""
         bereaved = [
             entry
             for entry in self.ledger.entries.values()
@@ -390,8 +390,8 @@ class Agent:
         if not bereaved:
             return
         known = {process for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
-        for stray, session in families.strays(self._looked).items():
-            parents = [e for e in bereaved if e.session == session and e.holder.start <= stray.start]
+        for stray, group in families.strays(self._looked).items():
+            parents = [e for e in bereaved if e.group == group and e.holder.start <= stray.start]
             if stray not in known and parents:
                 # Where two died in one round, the one that was starting its engine.
                 parent = min(parents, key=lambda entry: (entry.state is not LeaseState.STARTING, -entry.since))

@@ -19,6 +19,7 @@ class Listed(NamedTuple):
     """One live process in a listing."""
 
     parent: int
+    group: int
     session: int
     start: int  # clock ticks since boot
 
@@ -43,10 +44,10 @@ def find(pid: int) -> Process | None:
     return None if start is None else Process(pid=pid, start=start)
 
 
-def session(pid: int) -> int:
-    """The session that the process is in; 0 when it is gone."""
+def group(pid: int) -> int:
+    """The process group that the process is in; 0 when it is gone."""
     parsed = _stat(f"{PROC}/{pid}/stat")
-    return 0 if parsed is None else parsed.session
+    return 0 if parsed is None else parsed.group
 
 
 def name(pid: int, root: Path = PROC) -> str:
@@ -137,18 +138,18 @@ class Families:
         return found
 
     def strays(self, since: int) -> dict[Process, int]:
-        """Processes that lost their parent and started at or after `since` (clock ticks), with their sessions.
+        """Processes that lost their parent and started at or after `since` (clock ticks), with their groups.
 
         A process is born into its parent's session, or leads one of its own. One that does neither has another parent
         than it was born to.
         """
         found = {}
-        for pid, (parent, session, start) in self.listed.items():
+        for pid, (parent, group, session, start) in self.listed.items():
             if start < since or session == pid:
                 continue
             foster = self.listed.get(parent)
             if foster is None or foster.session != session or is_init(parent):
-                found[Process(pid=pid, start=start)] = session
+                found[Process(pid=pid, start=start)] = group
         return found
 
 
@@ -166,4 +167,6 @@ def _stat(path: str) -> Listed | None:
         os.close(file)
     if after_name[0] in b"ZX":
         return None
-    return Listed(parent=int(after_name[1]), session=int(after_name[3]), start=int(after_name[19]))
+    return Listed(
+        parent=int(after_name[1]), group=int(after_name[2]), session=int(after_name[3]), start=int(after_name[19])
+    )

@@ -48,7 +48,7 @@ class Entry:
     state: LeaseState = LeaseState.PENDING
     planned: int = 0
     fingerprint: str | None = None
-    session: int = 0  # the holder's, to know children that it had for a moment before it died
+    group: int = 0  # the holder's process group, to know children that it had for a moment before it died
     cgroup: str | None = None  # the holder's container, for limits that the driver sets
     processes: set[Process] = field(default_factory=set)
     departed: dict[int, float] = field(default_factory=dict)

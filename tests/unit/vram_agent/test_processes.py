@@ -112,3 +112,22 @@ def test_the_cgroup_is_that_of_version_2(tmp_path: Path) -> None:
     (tmp_path / "7" / "cgroup").write_text("\n".join(lines))
     assert processes.cgroup(7, tmp_path) == "/../../kubepods.slice/cri-containerd-abc.scope"
     assert processes.cgroup(8, tmp_path) is None
+
+
+def test_a_stray_is_known_by_its_lost_parent_and_keeps_its_group(holder: Holder) -> None:
+    before = processes.now()
+    (child,) = holder.fork()
+    stray = live(child)
+    assert stray not in processes.Families(processes.listing()).strays(before)
+    holder.kill()
+    strays = processes.Families(processes.listing()).strays(before)
+    assert strays[stray] == processes.group(child) == os.getpgid(child)
+    assert stray not in processes.Families(processes.listing()).strays(processes.now() + 1)
+
+
+def test_the_first_process_of_a_namespace_is_told_from_others(tmp_path: Path) -> None:
+    assert processes.is_init(1)
+    assert not processes.is_init(os.getpid())
+    (tmp_path / "70").mkdir()
+    (tmp_path / "70" / "status").write_text("Name:\tray\nNSpid:\t70\t1\n")
+    assert processes.is_init(70, tmp_path)
