@@ -1,6 +1,6 @@
 """What runs inside Ray: the replica of a model (`model`) and the entrypoint of a worker (`worker`).
 
-Room rules: `args`, `layout` and `weights` are pure; only `checkpoint` looks into checkpoints, only `lease` talks to the
-VRAM agent, and only `model` imports Ray. vLLM is reached through Ray's public `ray.serve.llm` alone: its own modules
-move every release.
+Room rules: `args`, `sizing`, `weights`, `layout`, `kv_cache`, `kv_layers` and `kv_state` are pure; `checkpoint` reads
+files and the hub; `lease` is the only module that talks to the VRAM agent; `model` is the only one that imports Ray.
+vLLM is reached through Ray's public `ray.serve.llm` alone: its own modules move every release.
 """

@@ -71,8 +71,8 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         device = next(d for d in state.devices if d.id == settings.devices[0])
         found = checkpoint.read_folder(folder)
         engine = sizing.Engine.of(args.engine_kwargs(), found.config, device.kind)
-        print_ = sizing.fingerprint(found, args.engine_kwargs(), device.name, engine_versions())
-        division = sizing.divide(found, engine, device.kind, args.vram_mib * MIB, state.overheads.get(print_))
+        fingerprint = sizing.fingerprint(found, args.engine_kwargs(), device.name, engine_versions())
+        division = sizing.divide(found, engine, device.kind, args.vram_mib * MIB, state.overheads.get(fingerprint))
         self._generation = self._agent.generation()
         self._request = LeaseRequest(
             request_id=uuid.uuid4().hex,
@@ -80,7 +80,7 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
             bytes=args.vram_mib * MIB,
             devices=settings.devices,
             planned=division.weights + division.kv_cache,
-            fingerprint=print_,
+            fingerprint=fingerprint,
         )
         self._lease: Lease = await self._agent.acquire(self._request)
         self._lease_watch = asyncio.create_task(self._keep_lease())
@@ -126,7 +126,10 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
     async def __del__(self) -> None:
         """Graceful end. Every other end is seen by the agent, which watches this process."""
         if getattr(self, "_lease", None) is not None:
-            await self._agent.drain(self._lease)
+            try:
+                await self._agent.drain(self._lease)
+            except LeaseError:
+                log.exception("%s: the VRAM agent was not told of this end, and will see it", self._args.name)
         await super().__del__()
 
     async def _keep_lease(self) -> None:

@@ -1,5 +1,6 @@
-"""The VRAM agent: runs on every GPU node, owns the ledger of that node's devices, grants leases.
+"""What runs on every GPU node: samples the devices, holds the leases, answers who may have how many bytes.
 
-Room rules: imports nothing of Ray, torch or Kubernetes. `ledger` is pure; `devices`, `processes`, `store` and `server`
-do the I/O; `agent` joins them. `api` is what crosses the wire, and the one module that other packages import.
+Room rules: `api`, `records`, `ledger` and `views` are functions of data; `devices`, `nvml`, `host_memory`, `sources` and
+`processes` read the machine; `store` is the one file; `agent` joins them; `server` is the only one that knows HTTP.
+Imports nothing of Ray, torch or Kubernetes.
 """
