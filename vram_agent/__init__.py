@@ -1,6 +1,6 @@
-"""What runs on every GPU node: samples the devices, holds the leases, answers who may have how many bytes.
+"""The VRAM agent: runs on every GPU node, owns the ledger of that node's devices, grants leases.
 
-Room rules: `api`, `records`, `ledger` and `views` are functions of data; `devices`, `nvml`, `host_memory`, `sources` and
-`processes` read the machine; `store` is the one file; `agent` joins them; `server` is the only one that knows HTTP.
-Imports nothing of Ray, torch or Kubernetes.
+Room rules: imports nothing of Ray, torch or Kubernetes. `api` is what crosses the wire, and the one module that other
+packages import. `records`, `ledger` and `views` are functions of data. `devices`, `nvml`, `host_memory`, `sources` and
+`processes` read the machine, `store` is the one file, `server` the one that knows HTTP; `agent` joins them.
 """
