@@ -29,7 +29,7 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def kill_agent(sandbox: Sandbox) -> None:
@@ -41,10 +41,10 @@ def kill_agent(sandbox: Sandbox) -> None:
 def recovered(sandbox: Sandbox, old: set[str]) -> bool:
     """Whether Serve's replicas are those that hold the leases, all active and none of the old ones."""
     leases = sandbox.hive.state().leases
-    replicas = {pid for pids in sandbox.pids().values() for pid in pids}
-    serving = serves(sandbox, "left") and serves(sandbox, "right")
+    found = applications(sandbox.hive.serve.details())
+    replicas = {replica.pid for app in found for replica in app.replicas}
     active = {lease.pid for lease in leases if lease.state is LeaseState.ACTIVE and lease.id not in old}
-    return serving and len(leases) == 2 and active == replicas
+    return all(app.ready for app in found) and len(leases) == 2 and active == replicas
 
 
 def check_ledger(sandbox: Sandbox) -> None:
