@@ -1,8 +1,16 @@
 """What /proc says of a process, read apart from the agent's own code: a judge must not share the bugs of the judged."""
 
+import os
 from pathlib import Path
 
 KIB = 1024
+TICKS = os.sysconf("SC_CLK_TCK")  # in a second
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time so far: proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def resident(pid: int | str) -> int | None:

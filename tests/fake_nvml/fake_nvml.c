@@ -147,6 +147,11 @@ const char *nvmlErrorString(int code) {
     }
 }
 
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    snprintf(version, length, "999.99");
+    return SUCCESS;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     *count = read_state()->count;
     return SUCCESS;
@@ -188,6 +193,17 @@ int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info *memory) {
     memory->free = gpu->total - gpu->reserved - used;
     memory->used = gpu->reserved + used;
     return SUCCESS;
+}
+
+typedef struct {
+    uint64_t total, free, used;
+} memory_info_v1; /* nvmlMemory_t */
+
+int nvmlDeviceGetMemoryInfo(void *handle, memory_info_v1 *memory) {
+    memory_info whole = {.version = MEMORY_V2};
+    int code = nvmlDeviceGetMemoryInfo_v2(handle, &whole);
+    if (code == SUCCESS) *memory = (memory_info_v1){whole.total, whole.free, whole.total - whole.free};
+    return code;
 }
 
 static int give(const process_list *list, unsigned *count, process_info *infos) {

@@ -1,0 +1,162 @@
+"""What the checks share: the GPU, the agent, the engines, and how the bytes of one engine are read."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_check.nvml import Gpu
+from benchmarks.gpu_check.processes import Agent, BrokenError, Engine
+from serve_app.sizing import CUDA_CONTEXT_BYTES
+from vram_agent.api import GIB, MIB, Device, Enforcement, Event, EventKind, Lease, State
+
+LEAST_BUDGET = 5 * GIB // 4  # the CUDA context, and some blocks and matrices beside it
+MOST_BUDGET = 6 * GIB
+SHARE = 5  # a budget is this part of what is free: three engines, foreign memory, and room to go beyond
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result: a sentence with its figures, and the figures by name, bytes and seconds."""
+
+    ok: bool
+    text: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Context:
+    """Grows from check to check; `end` ends all that was started.
+
+    Args:
+        gpu: the one to use.
+        folder: for sockets and logs; its path is short enough for a socket's.
+        facts: of the machine and of torch, for the result files.
+    """
+
+    def __init__(self, gpu: Gpu, folder: Path, facts: dict[str, Any]) -> None:
+        self.gpu = gpu
+        self.folder = folder
+        self.facts = facts
+        self.before = gpu.used()  # by others
+        self.engines: dict[str, Engine] = {}
+        self.budget = 0
+        self.listed = False  # NVML's PIDs are those of /proc
+        self._agent: Agent | None = None
+        self._offsets: dict[str, int] = {}
+
+    # -- the agent -------------------------------------------------------------------------------------------------
+
+    def start_agent(self, headroom: int, safety: int) -> float:
+        """Seconds that it took."""
+        agent = Agent(self.folder, headroom // MIB, safety // MIB)
+        try:
+            return agent.start()
+        except BaseException:
+            agent.kill()
+            raise
+        finally:
+            if agent.process is not None and agent.process.poll() is None:
+                self._agent = agent
+
+    @property
+    def agent(self) -> Agent:
+        if self._agent is None:
+            raise BrokenError("not made: there is no agent")
+        return self._agent
+
+    def state(self) -> State:
+        return self.agent.state()
+
+    def device(self) -> Device:
+        return next(device for device in self.state().devices if device.id == self.gpu.uuid)
+
+    def lease(self, name: str) -> Lease | None:
+        return next((lease for lease in self.state().leases if lease.model == name), None)
+
+    def sampled_again(self) -> State:
+        """The state after two rounds that began since the call: the second one saw all that was true then."""
+        found = self.state()
+        for _ in range(2):
+            before = next(d.sampled for d in found.devices if d.id == self.gpu.uuid)
+            end = time.monotonic() + 10
+            while next(d.sampled for d in found.devices if d.id == self.gpu.uuid) <= before:
+                if time.monotonic() > end:
+                    raise BrokenError("the agent takes no samples")
+                time.sleep(0.02)
+                found = self.state()
+        return found
+
+    def events_since(self, moment: float, kind: EventKind) -> list[Event]:
+        """`moment` is in seconds since 1970."""
+        return [event for event in self.state().events if event.kind is kind and event.time >= moment]
+
+    # -- engines ---------------------------------------------------------------------------------------------------
+
+    def new_engine(self, name: str, *, leased: bool = True) -> Engine:
+        self.engines[name] = Engine(name, self.folder, self.agent.socket if leased else None)
+        return self.engines[name]
+
+    def engine(self, name: str) -> Engine:
+        """One that runs.
+
+        Raises:
+            BrokenError: it does not.
+        """
+        found = self.engines.get(name)
+        if found is None or not found.opened:
+            raise BrokenError(f"not made: the engine {name} does not run")
+        return found
+
+    def request(self, name: str, size: int) -> dict[str, Any]:
+        return {"request_id": uuid.uuid4().hex, "model": name, "bytes": size, "devices": [self.gpu.uuid]}
+
+    def start(self, engine: Engine) -> None:
+        """The engine of a lease, pinned and capped as a replica's."""
+        self._offsets[engine.name] = self.gpu.used()
+        engine.start(pin(self.device(), self.budget))
+
+    def start_unleased(self, engine: Engine) -> None:
+        self._offsets[engine.name] = self.gpu.used()
+        engine.start({"CUDA_VISIBLE_DEVICES": self.gpu.uuid})
+
+    def drop(self, name: str) -> None:
+        if name in self.engines:
+            self.engines.pop(name).end()
+
+    # -- bytes -----------------------------------------------------------------------------------------------------
+
+    def bytes_of(self, engine: Engine) -> int:
+        """What the engine's process holds: as NVML lists it, or, where it lists none, what the GPU holds more than
+        before its start. That is right only while nobody else's memory changes; see `rebase`."""
+        if self.listed:
+            return self.gpu.by_pid().get(engine.pid) or 0
+        return max(0, self.gpu.used() - self._offsets[engine.name])
+
+    def rebase(self, engine: Engine, size: int) -> Callable[[], int]:
+        """`bytes_of` from now on, where the engine now holds `size` bytes."""
+        if not self.listed:
+            self._offsets[engine.name] = self.gpu.used() - size
+        return lambda: self.bytes_of(engine)
+
+    @property
+    def how(self) -> str:
+        return "" if self.listed else " (by the whole GPU's figure: NVML does not list it)"
+
+    def end(self) -> None:
+        for name in list(self.engines):
+            self.drop(name)
+        if self._agent is not None:
+            self._agent.kill()
+
+
+def pin(device: Device, budget: int) -> dict[str, str]:
+    """What serve_app.model.pin sets of CUDA and torch. It stands here again because that module needs Ray; a test
+    compares the two."""
+    env = {"CUDA_VISIBLE_DEVICES": device.id}
+    if device.enforcement is Enforcement.TORCH:
+        env["PYTORCH_CUDA_ALLOC_CONF"] = (
+            f"per_process_memory_fraction:{(budget - CUDA_CONTEXT_BYTES) / device.total:.6f}"
+        )
+    return env

@@ -1,0 +1,1 @@
+"""A `torch` that takes its memory from the fake NVML: put this folder on PYTHONPATH."""
