@@ -8,7 +8,7 @@ READY := .venv/.ready-$(PINS)
 MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
 QUESTION := gemma-3-270m: What is the capital of France?
 
-.PHONY: run stop test lint format tools requirements storm agent-cost clean
+.PHONY: run stop test lint format tools requirements storm agent-cost gpu-check clean
 
 run: $(READY) ## Hive on this machine, with the models of values/local.yaml
 	@.venv/bin/python tools/demo_models.py $(MODELS)
@@ -58,6 +58,10 @@ storm: $(READY) ## Hundreds of engine starts against the agent, with kills; abou
 
 agent-cost: $(READY) ## CPU, memory and answer times of the agent with 64 and 256 leases; needs a C compiler
 	.venv/bin/python -m benchmarks.agent_cost --profile
+
+# Not in .venv: a GPU machine's own Python with PyTorch will do. It says which packages it lacks.
+gpu-check: ## What Hive claims of a GPU, on a real one; under three minutes
+	@$(PYTHON) -m benchmarks.gpu_check
 
 requirements: ## New pins from pyproject.toml
 	$(UV) pip compile pyproject.toml $(COMPILE) --extra cpu --override requirements/cpu-overrides.txt -o requirements/cpu.txt

@@ -156,7 +156,6 @@ def pin(device: Device, budget: int) -> dict[str, str]:
     compares the two."""
     env = {"CUDA_VISIBLE_DEVICES": device.id}
     if device.enforcement is Enforcement.TORCH:
-        env["PYTORCH_CUDA_ALLOC_CONF"] = (
-            f"per_process_memory_fraction:{(budget - CUDA_CONTEXT_BYTES) / device.total:.6f}"
-        )
+        fraction = (budget - CUDA_CONTEXT_BYTES) / device.total
+        env["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{fraction:.6f}"
     return env

@@ -25,8 +25,10 @@ PROBE_SECONDS = 60.0
 
 
 def packages() -> None:
-    """Raises:
-    SystemExit: one is missing, or too old.
+    """All that are needed can be imported.
+
+    Raises:
+        SystemExit: one is missing, or too old.
     """
     missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
@@ -63,7 +65,9 @@ def torch() -> dict[str, Any]:
         SystemExit: it can't use CUDA.
     """
     try:
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], check=False, capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
     except subprocess.TimeoutExpired:
         _end(f"torch does not load in {PROBE_SECONDS:.0f} s", "see what `python3 -c 'import torch'` does")
     if done.returncode:

@@ -158,12 +158,16 @@ class Engine:
         return answer
 
     def drain(self) -> None:
-        """Give the lease back and end: engine first, then holder."""
+        """Give the lease back and end: engine first, then holder, as a replica that is stopped."""
+        assert self.holder is not None
+        assert self.holder.stdin is not None
         assert self.held is not None
         assert self.lease is not None
         status = self.held.ask("drain", self.lease.id)["status"]
         self.line.hang_up()
         self.held.ask("reap")
+        self.holder.stdin.close()
+        self.holder.wait(ANSWER)
         if status != 204:
             raise BrokenError(f"the agent does not take the lease of {self.name} back: {status}")
 
@@ -233,7 +237,12 @@ class Agent:
         with self.log.open("ab") as log:
             program = [sys.executable, "-m", "vram_agent"]
             self.process = subprocess.Popen(
-                program, cwd=ROOT, env=self.env, stdout=log, stderr=log, preexec_fn=_end_with_parent
+                program,
+                cwd=ROOT,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 (no thread of this process runs at that time)
             )
         wait(ANSWER, self._answers, lambda: f"the agent does not answer: {last_words(self.log)}")
         return time.monotonic() - began

@@ -31,6 +31,7 @@ CHECKS: dict[str, Check] = {
     "orphan": running.orphan,
     "end": running.ended,
 }
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SECONDS = 170  # for all checks together
 
 
@@ -40,7 +41,7 @@ class OutOfTimeError(BaseException):
 
 def main(results: Path) -> bool:
     """Whether every check is ok."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOPS:
         signal.signal(number, _stop)
     adopt_orphans()
     try:
@@ -51,7 +52,7 @@ def main(results: Path) -> bool:
             "gpu_memory": f"{gpu.v2().total} bytes",
             "driver": nvml.driver(),
             **needs.torch(),
-            **machine.describe(),
+            **_describe(),
         }
         del facts["available"]
         print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
@@ -97,7 +98,16 @@ def attempt(check: Check, ctx: Context) -> Finding:
         return Finding(False, f"{type(error).__name__}: {error}")
 
 
+def _describe() -> dict[str, str]:
+    try:
+        return machine.describe()
+    except (OSError, ValueError) as error:  # a sandbox without all of /proc
+        return {"machine": f"it does not say: {error}"}
+
+
 def _stop(number: int, _: object) -> None:
+    for other in STOPS:
+        signal.signal(other, signal.SIG_IGN)  # the end must not be ended
     raise SystemExit(128 + number)
 
 

@@ -107,12 +107,15 @@ def foreign(ctx: Context) -> Finding:
     moment = time.time()
     pid = engine.pid
     ctx.drop(engine.name)
-    wait(10.0, lambda: ctx.device().foreign <= before.headroom, lambda: "its bytes stay foreign")
+    rest = max(before.headroom, before.foreign + LEFT)
+    wait(10.0, lambda: ctx.device().foreign <= rest, lambda: "its bytes stay foreign")
     after = next(d for d in ctx.sampled_again().devices if d.id == ctx.gpu.uuid)
     cleared = [e for e in ctx.events_since(moment, EventKind.CLEARED) if EventKind.FOREIGN in e.text]
     failed = {
         "an event came within the headroom": not quiet,
         f"PID {pid} is not named with its {human(size)}": not named or named[0].bytes != size,
+        f"foreign memory went up by {human(past.foreign - before.foreign)}": abs(past.foreign - before.foreign - size)
+        > LEFT,
         f"free went from {human(before.free)} to {human(past.free)}": not subtracted or within.free != before.free,
         "no event names it": not alarm,
         "no event says that it is gone": not cleared,
@@ -126,8 +129,8 @@ def foreign(ctx: Context) -> Finding:
         "headroom": before.headroom,
     }
     text = (
-        f"{named[0].name if named else 'nobody'} (PID {pid}) {human(size)}{ctx.how}; foreign "
-        f"{human(before.foreign)}, {human(within.foreign)}, {human(past.foreign)}, {human(after.foreign)} with headroom "
+        f"{named[0].name if named else 'nobody'} (PID {pid}) {human(size)}{ctx.how}; foreign {human(before.foreign)}, "
+        f"{human(within.foreign)}, {human(past.foreign)}, {human(after.foreign)} with a headroom of "
         f"{human(before.headroom)}; free went down by {human(before.free - past.free)} and came back"
     )
     wrong = [what for what, is_so in failed.items() if is_so]
@@ -240,15 +243,13 @@ def ended(ctx: Context) -> Finding:
         wait(10.0, partial(_is_gone, ctx, engine.name), lambda: "a lease that was given back does not end")
     for name in list(ctx.engines):
         ctx.drop(name)
-    wait(
-        10.0, lambda: ctx.gpu.used() <= ctx.before + LEFT, lambda: f"{human(ctx.gpu.used())} used, {ctx.before} before"
-    )
+    wait(10.0, lambda: ctx.gpu.used() <= ctx.before + LEFT, lambda: f"{human(ctx.gpu.used())} stay in use")
     left = [engine.pid for engine in ran if alive(engine.pid)]
     leases = len(ctx.state().leases)
     used = ctx.gpu.used()
     log = Path(ctx.agent.log).read_text(errors="replace")
     errors = sum('"level": "ERROR"' in line or line.startswith("Traceback") for line in log.splitlines())
-    text = f"{leases} leases; {human(used)} in use, {human(ctx.before)} before the check; {errors} errors in the agent's log"
+    text = f"{leases} leases; {human(used)} in use, {human(ctx.before)} before; {errors} errors in the agent's log"
     return Finding(not (left or leases or errors), text, {"used": used, "before": ctx.before, "errors": errors})
 
 

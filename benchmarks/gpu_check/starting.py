@@ -50,9 +50,7 @@ def system(_: Context) -> Finding:
         caller = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
     if caller != me:
         missing.append(f"SO_PEERCRED says PID {caller} for {me}")
-    return Finding(
-        not missing, "; ".join(missing) or "/proc, sessions, pidfd and SO_PEERCRED are as the agent needs them"
-    )
+    return Finding(not missing, "; ".join(missing) or "/proc, sessions, pidfd and SO_PEERCRED are as they must be")
 
 
 def identity(ctx: Context) -> Finding:
@@ -78,8 +76,9 @@ def identity(ctx: Context) -> Finding:
     }
     return Finding(
         ok,
-        f"{meaning}; v1.used {v1}; v2 total {human(two.total)}, free {human(two.free)}, reserved {human(two.reserved)}, "
-        f"used {human(two.used)}; v1 free {human(one.free)}, used {human(one.used)}; memory limits: {limits}",
+        f"{meaning}; v1.used {v1}; v2 total {human(two.total)}, free {human(two.free)}, reserved "
+        f"{human(two.reserved)}, used {human(two.used)}; v1 free {human(one.free)}, used {human(one.used)}; "
+        f"memory limits: {limits}",
         figures,
     )
 
@@ -195,15 +194,28 @@ def context(ctx: Context) -> Finding:
 
 
 def two_starts(ctx: Context) -> Finding:
-    """Two ask at once: the second one's start waits for the first one's end of start."""
+    """Two ask at once: the second one's start waits until the first one is ready."""
     ctx.engine("first")
     engines = [ctx.new_engine(name) for name in ("second", "third")]
+    try:
+        return _both(ctx, engines)
+    except BaseException:
+        for engine in engines:
+            ctx.drop(engine.name)  # half started, it would be in the way of what follows
+        raise
+
+
+def ninety(ctx: Context) -> int:
+    """What torch may hold for the whole engine to be at 90 % of its budget."""
+    return ctx.budget * 9 // 10 - CUDA_CONTEXT_BYTES
+
+
+def _both(ctx: Context, engines: list[Engine]) -> Finding:
     for engine in engines:
         assert engine.held is not None
         engine.held.tell("acquire", ctx.request(engine.name, ctx.budget))
-    ahead = _starting(ctx, engines)
+    ahead = _granted_first(engines)
     behind = next(engine for engine in engines if engine is not ahead)
-    _granted(ahead)
     wait(5.0, lambda: _state(ctx, behind) is LeaseState.PENDING, lambda: f"{behind.name} is {_state(ctx, behind)}")
     _fill(ctx, ahead)
     while_starting = _state(ctx, behind)
@@ -221,15 +233,10 @@ def two_starts(ctx: Context) -> Finding:
     return Finding(
         ok,
         f"the second was {while_starting} until the first said that it is ready, and was granted {after:.3f} s after "
-        f"that; {len(both)} of 2 are ACTIVE together; leases {human(device.leased)}, with headroom, reserved and safety "
-        f"{human(total)} of {human(device.total)}",
+        f"that; {len(both)} of 2 are ACTIVE together; leases {human(device.leased)}, with headroom, reserved "
+        f"and safety {human(total)} of {human(device.total)}",
         {"granted_after": after, "sum": total, "total": device.total, "leased": device.leased},
     )
-
-
-def ninety(ctx: Context) -> int:
-    """What torch may hold for the whole engine to be at 90 % of its budget."""
-    return ctx.budget * 9 // 10 - CUDA_CONTEXT_BYTES
 
 
 def _grant(ctx: Context, engine: Engine) -> None:
@@ -247,18 +254,16 @@ def _granted(engine: Engine) -> dict[str, float]:
     return answer
 
 
-def _starting(ctx: Context, engines: list[Engine]) -> Engine:
+def _granted_first(engines: list[Engine]) -> Engine:
     """The one of them that may start."""
     end = time.monotonic() + START
     while time.monotonic() < end:
         for engine in engines:
-            if _state(ctx, engine) is LeaseState.STARTING:
-                return engine
-        for engine in engines:
             assert engine.held is not None
             if engine.held.heard():
-                _granted(engine)  # a refusal
-        time.sleep(0.01)
+                _granted(engine)
+                return engine
+        time.sleep(0.001)
     raise BrokenError("neither of two engines was granted a lease")
 
 

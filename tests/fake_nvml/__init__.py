@@ -50,10 +50,10 @@ class FakeNvml:
         """What a program's environment needs to find this library before a real one."""
         return {"LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML_STATE": str(self.state)}
 
-    def write(self, *gpus: Gpu, init: int = 0, limits: bool = False) -> None:
+    def write(self, *gpus: Gpu, init: int = 0, limits: bool = False, hidden: bool = False) -> None:
         """From now on these are the GPUs. The file changes in one step, so no reader sees half of it."""
         fresh = self.state.with_suffix(".new")
-        head = [f"init {init}", *(["limits"] if limits else [])]
+        head = [f"init {init}", *["limits"] * limits, *["hidden"] * hidden]
         fresh.write_text("\n".join([*head, *_lines(gpus), ""]))
         os.replace(fresh, self.state)
 

@@ -5,6 +5,7 @@
  *
  *     init <code>                                            nvmlInit returns this code (9: no driver)
  *     limits                                                 the driver has memory limits for cgroups (R615 and later)
+ *     hidden                                                 no process is listed, as in containers without the host's PIDs
  *     gpu <uuid> <total> <reserved> <unlisted> <code> <name>  one GPU; `code` is returned by every call about it
  *     mig <gpu's index>                                      it is in MIG mode
  *     hang <gpu's index>                                     calls about it do not return while this line is there
@@ -60,7 +61,7 @@ typedef struct {
 } event_data; /* nvmlEventData_t */
 
 typedef struct {
-    int init_code, limits;
+    int init_code, limits, hidden;
     unsigned count, xids;
     gpu_state gpus[MAX_GPUS];
     event_data events[MAX_XIDS];
@@ -93,6 +94,8 @@ static const node_state *read_state(void) {
         if (sscanf(line, "init %d", &node.init_code) == 1) continue;
         if (!strcmp(line, "limits\n")) {
             node.limits = 1;
+        } else if (!strcmp(line, "hidden\n")) {
+            node.hidden = 1;
         } else if (node.count < MAX_GPUS &&
                    sscanf(line, "gpu %95s %" SCNu64 " %" SCNu64 " %" SCNu64 " %d %95[^\n]", gpu->uuid, &gpu->total,
                           &gpu->reserved, &gpu->unlisted, &gpu->code, gpu->name) == 6) {
@@ -208,9 +211,9 @@ int nvmlDeviceGetMemoryInfo(void *handle, memory_info_v1 *memory) {
 
 static int give(const process_list *list, unsigned *count, process_info *infos) {
     unsigned room = *count;
-    *count = list->count;
-    if (room < list->count) return INSUFFICIENT_SIZE;
-    if (list->count) memcpy(infos, list->processes, list->count * sizeof *infos);
+    *count = read_state()->hidden ? 0 : list->count;
+    if (room < *count) return INSUFFICIENT_SIZE;
+    if (*count) memcpy(infos, list->processes, *count * sizeof *infos);
     return SUCCESS;
 }
 

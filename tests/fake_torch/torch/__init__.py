@@ -1,5 +1,5 @@
-"""As much of torch as the engine of the GPU check calls. Sizes behave as torch's caching allocator makes them: memory is
-reserved in whole pieces, kept when a tensor dies, and given back by `empty_cache`; a fraction of the GPU bounds it.
+"""As much of torch as the engine of the GPU check calls. Sizes behave as torch's caching allocator makes them: memory
+is reserved in whole pieces, kept when a tensor dies, given back by `empty_cache`; a fraction of the GPU bounds it.
 
 FAKE_TORCH_BREAKS names what goes wrong, with commas: `cap` (the fraction is not honoured), `context` (it is too large),
 `uuid` (the wrong GPU is seen).
