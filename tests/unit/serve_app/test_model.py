@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from pydantic import ValidationError
 
+from benchmarks.gpu_check import context as gpu_check
 from serve_app import model, sizing
 from serve_app.args import ModelArgs
 from tests.unit.serve_app.test_worker import device
@@ -80,6 +81,14 @@ def test_pinning_names_the_gpus_and_caps_torch() -> None:
 def test_where_the_driver_limits_the_container_torch_has_no_cap_of_its_own() -> None:
     limited = GPU.model_copy(update={"enforcement": Enforcement.DRIVER})
     assert "PYTORCH_CUDA_ALLOC_CONF" not in model.pin(("GPU-a",), limited, 12 * GIB)
+
+
+@pytest.mark.parametrize("enforcement", [Enforcement.TORCH, Enforcement.DRIVER])
+def test_the_gpu_check_pins_its_engines_in_the_same_way(enforcement: Enforcement) -> None:
+    gpu = GPU.model_copy(update={"enforcement": enforcement})
+    of_replica = model.pin((gpu.id,), gpu, 5 * GIB + 7 * MIB)
+    del of_replica["TORCHDYNAMO_DISABLE"]  # nothing is compiled there
+    assert gpu_check.pin(gpu, 5 * GIB + 7 * MIB) == of_replica
 
 
 def test_a_source_is_found_in_the_models_volume_or_told_missing(tmp_path: Path) -> None:
