@@ -32,17 +32,16 @@ class Context:
     Args:
         gpu: the one to use.
         folder: for sockets and logs; its path is short enough for a socket's.
-        facts: of the machine and of torch, for the result files.
     """
 
-    def __init__(self, gpu: Gpu, folder: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, gpu: Gpu, folder: Path) -> None:
         self.gpu = gpu
         self.folder = folder
-        self.facts = facts
         self.before = gpu.used()  # by others
         self.engines: dict[str, Engine] = {}
         self.budget = 0
         self.listed = False  # NVML's PIDs are those of /proc
+        self.cuda_context: dict[str, int] = {}  # bytes, by when they were measured
         self._agent: Agent | None = None
         self._offsets: dict[str, int] = {}
 
@@ -52,13 +51,12 @@ class Context:
         """Seconds that it took."""
         agent = Agent(self.folder, headroom // MIB, safety // MIB)
         try:
-            return agent.start()
+            seconds = agent.start()
         except BaseException:
             agent.kill()
             raise
-        finally:
-            if agent.process is not None and agent.process.poll() is None:
-                self._agent = agent
+        self._agent = agent
+        return seconds
 
     @property
     def agent(self) -> Agent:
@@ -69,8 +67,12 @@ class Context:
     def state(self) -> State:
         return self.agent.state()
 
-    def device(self) -> Device:
-        return next(device for device in self.state().devices if device.id == self.gpu.uuid)
+    def device(self, state: State | None = None) -> Device:
+        """The GPU in this state, or as it is now."""
+        for device in (state or self.state()).devices:
+            if device.id == self.gpu.uuid:
+                return device
+        raise BrokenError(f"the agent does not show {self.gpu.uuid}")
 
     def lease(self, name: str) -> Lease | None:
         return next((lease for lease in self.state().leases if lease.model == name), None)
@@ -79,9 +81,9 @@ class Context:
         """The state after two rounds that began since the call: the second one saw all that was true then."""
         found = self.state()
         for _ in range(2):
-            before = next(d.sampled for d in found.devices if d.id == self.gpu.uuid)
+            before = self.device(found).sampled
             end = time.monotonic() + 10
-            while next(d.sampled for d in found.devices if d.id == self.gpu.uuid) <= before:
+            while self.device(found).sampled <= before:
                 if time.monotonic() > end:
                     raise BrokenError("the agent takes no samples")
                 time.sleep(0.02)
@@ -134,9 +136,13 @@ class Context:
             return self.gpu.by_pid().get(engine.pid) or 0
         return max(0, self.gpu.used() - self._offsets[engine.name])
 
-    def rebase(self, engine: Engine, size: int) -> Callable[[], int]:
-        """`bytes_of` from now on, where the engine now holds `size` bytes."""
+    def rebase(self, engine: Engine) -> Callable[[], int]:
+        """`bytes_of` from now on, after others came and went. Where NVML does not list the engine, it now holds what
+        torch says, and a context as large as the first engine's."""
         if not self.listed:
+            if not self.cuda_context:
+                raise BrokenError("not made: the first engine was not measured")
+            size = engine.line.ask("stats")["reserved"] + max(self.cuda_context.values())
             self._offsets[engine.name] = self.gpu.used() - size
         return lambda: self.bytes_of(engine)
 

@@ -88,16 +88,18 @@ class Watch:
     Args:
         measure: the process's bytes on the GPU.
         pid: the process.
+        rest: bytes that may be left of it, where they are not measured to the byte.
     """
 
-    def __init__(self, measure: Callable[[], int], pid: int) -> None:
+    def __init__(self, measure: Callable[[], int], pid: int, rest: int = 0) -> None:
         self.measure = measure
         self.pid = pid
+        self.rest = rest
         self.peak = 0
         self.readings = 0
         self.error: str | None = None
         self.dead: float | None = None  # when it was no longer in /proc
-        self.freed: float | None = None  # since when no byte of it was seen
+        self.freed: float | None = None  # since when its bytes were not seen
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -121,7 +123,7 @@ class Watch:
             now = time.monotonic()
             self.readings += 1
             self.peak = max(self.peak, size)
-            if size > 0:
+            if size > self.rest:
                 self.freed = None
             elif self.freed is None:
                 self.freed = now

@@ -29,9 +29,7 @@ def cap(ctx: Context) -> Finding:
     neighbour.line.ask("work", 0)
     before = neighbour.line.ask("stats")
     limit = (ctx.budget - CUDA_CONTEXT_BYTES) / ctx.device().total * first.opened["total"]
-    held = first.line.ask("stats")["reserved"]
-    measure = ctx.rebase(first, held + ctx.facts["context"]["after_products"])
-    with Watch(measure, first.pid) as watch:
+    with Watch(ctx.rebase(first), first.pid) as watch:
         asked = first.line.ask("exceed", ctx.budget + BEYOND)
     after = neighbour.line.ask("rest")
     still = first.line.ask("work", 1)["steps"] > 0
@@ -68,7 +66,7 @@ def budgets(ctx: Context) -> Finding:
 def refusal(ctx: Context) -> Finding:
     """What does not fit is refused with figures, and nothing changes."""
     before = ctx.sampled_again()
-    free = next(d.free for d in before.devices if d.id == ctx.gpu.uuid)
+    free = ctx.device(before).free
     asked = max(free, 0) + ctx.budget
     engine = ctx.new_engine("too-large")
     assert engine.held is not None
@@ -80,7 +78,7 @@ def refusal(ctx: Context) -> Finding:
     after = ctx.sampled_again()
     same = [lease.model_dump(exclude={"used"}) for lease in before.leases] == [
         lease.model_dump(exclude={"used"}) for lease in after.leases
-    ] and free == next(d.free for d in after.devices if d.id == ctx.gpu.uuid)
+    ] and free == ctx.device(after).free
     figures = refused.model_dump() | {"seconds": answer["answered"] - answer["asked"]}
     right = (refused.asked, refused.free) == (asked, free) and str(asked) in refused.error
     text = (
@@ -93,13 +91,13 @@ def refusal(ctx: Context) -> Finding:
 def foreign(ctx: Context) -> Finding:
     """Memory without a lease is seen, named and subtracted; past the headroom it is an event, until it is gone."""
     began = time.time()
-    before = next(d for d in ctx.sampled_again().devices if d.id == ctx.gpu.uuid)
+    before = ctx.device(ctx.sampled_again())
     engine = ctx.new_engine("foreign", leased=False)
     ctx.start_unleased(engine)
-    within = next(d for d in ctx.sampled_again().devices if d.id == ctx.gpu.uuid)
+    within = ctx.device(ctx.sampled_again())
     quiet = not ctx.events_since(began, EventKind.FOREIGN)
     engine.line.ask("take", before.headroom - before.foreign + BEYOND)
-    past = next(d for d in ctx.sampled_again().devices if d.id == ctx.gpu.uuid)
+    past = ctx.device(ctx.sampled_again())
     size = ctx.bytes_of(engine)
     named = [process for process in past.processes if process.pid == engine.pid]
     alarm = [e for e in ctx.events_since(began, EventKind.FOREIGN) if f"pid {engine.pid}" in e.text]
@@ -109,7 +107,7 @@ def foreign(ctx: Context) -> Finding:
     ctx.drop(engine.name)
     rest = max(before.headroom, before.foreign + LEFT)
     wait(10.0, lambda: ctx.device().foreign <= rest, lambda: "its bytes stay foreign")
-    after = next(d for d in ctx.sampled_again().devices if d.id == ctx.gpu.uuid)
+    after = ctx.device(ctx.sampled_again())
     cleared = [e for e in ctx.events_since(moment, EventKind.CLEARED) if EventKind.FOREIGN in e.text]
     failed = {
         "an event came within the headroom": not quiet,
@@ -189,13 +187,11 @@ def restart(ctx: Context) -> Finding:
 def orphan(ctx: Context) -> Finding:
     """kill -9 of a holder: its engine is charged until the agent has ended it and the GPU shows its bytes again."""
     engine = ctx.engine("second")
-    reserved = engine.line.ask("work", 0)["reserved"]
-    assert engine.lease is not None
-    size = ctx.bytes_of(engine) if ctx.listed else reserved + ctx.facts["context"]["after_products"]
+    engine.line.ask("work", 0)
     moment = time.time()
     orphaned = gone = None
     uncharged = []
-    with Watch(ctx.rebase(engine, size), engine.pid) as watch:
+    with Watch(ctx.rebase(engine), engine.pid, rest=0 if ctx.listed else LEFT) as watch:
         killed = engine.kill_holder()
         while time.monotonic() < killed + ORPHAN and not (gone and watch.dead and watch.freed):
             lease = ctx.lease(engine.name)

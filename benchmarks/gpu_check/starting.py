@@ -169,7 +169,7 @@ def leased(ctx: Context) -> Finding:
         "context": context,
         "gpu": ctx.gpu.used() - ctx.before,
     }
-    ctx.facts["context"] = {"bare": bare, "after_products": context}
+    ctx.cuda_context = {"bare": bare, "after_products": context}
     ok = ctx.listed and first.lease.state is LeaseState.ACTIVE and measured == size and size <= ctx.budget
     return Finding(
         ok,
@@ -181,8 +181,8 @@ def leased(ctx: Context) -> Finding:
 
 def context(ctx: Context) -> Finding:
     """The CUDA context, which torch's cap does not count, is no larger than what budgets leave for it."""
-    found = ctx.facts.get("context")
-    if found is None:
+    found = ctx.cuda_context
+    if not found:
         raise BrokenError("not made: the first engine was not measured")
     largest = max(found.values())
     return Finding(
@@ -224,7 +224,7 @@ def _both(ctx: Context, engines: list[Engine]) -> Finding:
     _fill(ctx, behind)
     behind.activate()
     state = ctx.sampled_again()
-    device = next(d for d in state.devices if d.id == ctx.gpu.uuid)
+    device = ctx.device(state)
     total = device.leased + max(device.foreign, device.headroom) + device.reserved + device.safety
     both = [lease for lease in state.leases if lease.model in {"second", "third"} and lease.state is LeaseState.ACTIVE]
     ordered = active["asked"] <= granted["answered"]
