@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_check.nvml import Gpu
-from benchmarks.gpu_check.processes import Agent, BrokenError, Engine
+from benchmarks.gpu_check.processes import ANSWER, Agent, BrokenError, Engine
 from serve_app.sizing import CUDA_CONTEXT_BYTES
 from vram_agent.api import GIB, MIB, Device, Enforcement, Event, EventKind, Lease, State
 
@@ -82,7 +82,7 @@ class Context:
         found = self.state()
         for _ in range(2):
             before = self.device(found).sampled
-            end = time.monotonic() + 10
+            end = time.monotonic() + ANSWER
             while self.device(found).sampled <= before:
                 if time.monotonic() > end:
                     raise BrokenError("the agent takes no samples")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.gpu_check.context import Context, Finding
 from benchmarks.gpu_check.nvml import Watch, alive
-from benchmarks.gpu_check.processes import BrokenError, wait
+from benchmarks.gpu_check.processes import ANSWER, BrokenError, wait
 from benchmarks.procfs import TICKS, cpu_seconds
 from serve_app.sizing import CUDA_CONTEXT_BYTES
 from vram_agent.api import MIB, EventKind, LeaseState, Refusal, human
@@ -106,7 +106,7 @@ def foreign(ctx: Context) -> Finding:
     pid = engine.pid
     ctx.drop(engine.name)
     rest = max(before.headroom, before.foreign + LEFT)
-    wait(10.0, lambda: ctx.device().foreign <= rest, lambda: "its bytes stay foreign")
+    wait(ANSWER, lambda: ctx.device().foreign <= rest, lambda: "its bytes stay foreign")
     after = ctx.device(ctx.sampled_again())
     cleared = [e for e in ctx.events_since(moment, EventKind.CLEARED) if EventKind.FOREIGN in e.text]
     failed = {
@@ -236,10 +236,10 @@ def ended(ctx: Context) -> Finding:
     for engine in ran:
         engine.drain()
     for engine in ran:
-        wait(10.0, partial(_is_gone, ctx, engine.name), lambda: "a lease that was given back does not end")
+        wait(ANSWER, partial(_is_gone, ctx, engine.name), lambda: "a lease that was given back does not end")
     for name in list(ctx.engines):
         ctx.drop(name)
-    wait(10.0, lambda: ctx.gpu.used() <= ctx.before + LEFT, lambda: f"{human(ctx.gpu.used())} stay in use")
+    wait(ANSWER, lambda: ctx.gpu.used() <= ctx.before + LEFT, lambda: f"{human(ctx.gpu.used())} stay in use")
     left = [engine.pid for engine in ran if alive(engine.pid)]
     leases = len(ctx.state().leases)
     used = ctx.gpu.used()

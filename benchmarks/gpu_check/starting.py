@@ -10,7 +10,7 @@ import time
 
 from benchmarks.gpu_check import nvml
 from benchmarks.gpu_check.context import LEAST_BUDGET, MOST_BUDGET, SHARE, Context, Finding, pin
-from benchmarks.gpu_check.processes import START, BrokenError, Engine, wait
+from benchmarks.gpu_check.processes import ANSWER, START, BrokenError, Engine, wait
 from serve_app.sizing import CUDA_CONTEXT_BYTES
 from vram_agent import processes
 from vram_agent.api import GIB, MIB, Lease, LeaseState, human
@@ -216,7 +216,7 @@ def _both(ctx: Context, engines: list[Engine]) -> Finding:
         engine.held.tell("acquire", ctx.request(engine.name, ctx.budget))
     ahead = _granted_first(engines)
     behind = next(engine for engine in engines if engine is not ahead)
-    wait(5.0, lambda: _state(ctx, behind) is LeaseState.PENDING, lambda: f"{behind.name} is {_state(ctx, behind)}")
+    wait(ANSWER, lambda: _state(ctx, behind) is LeaseState.PENDING, lambda: f"{behind.name} is {_state(ctx, behind)}")
     _fill(ctx, ahead)
     while_starting = _state(ctx, behind)
     active = ahead.activate()
