@@ -30,13 +30,24 @@ BREAKS: dict[str, tuple[str, set[str]]] = {
 }
 
 
+# Python runs this first. A GPU machine has PyTorch and what needs.PACKAGES names, and nothing else of the project's.
+NOTHING_ELSE = """
+import sys
+for name in "fastapi helm_sdkpy httpx huggingface_hub jinja2 numpy openai psutil ray rich typer vllm yaml".split():
+    sys.modules[name] = None  # its import fails
+"""
+
+
 class Run:
     """One check, started."""
 
     def __init__(self, nvml: FakeNvml, breaks: str = "", **env: str) -> None:
         self.state = nvml.state
         self.results = nvml.state.with_name("results")
-        given = dict(os.environ) | nvml.env | {"PYTHONPATH": str(FAKE_TORCH), "FAKE_TORCH_BREAKS": breaks}
+        first = nvml.state.with_name("sitecustomize.py")
+        first.write_text(NOTHING_ELSE)
+        path = f"{first.parent}:{FAKE_TORCH}"
+        given = dict(os.environ) | nvml.env | {"PYTHONPATH": path, "FAKE_TORCH_BREAKS": breaks}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu_check"],
             cwd=ROOT,
@@ -129,18 +140,6 @@ class TestWithoutWhatItNeeds:
         assert not run.results.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_a_check_that_is_ended(nvml_library: Path, tmp_path: Path, number: signal.Signals) -> None:
-    nvml = fake(nvml_library, tmp_path, GPU)
-    with fake_gpu.driver(nvml.state):
-        run = Run(nvml)
-        eventually(lambda: any(line.startswith("ok      lease") for line in run.said), "an engine runs")
-        assert len(run.processes()) >= 4  # the check, the agent, a holder, an engine
-        run.process.send_signal(number)
-        assert run.end() == (128 + number if number is signal.SIGTERM else -number)
-        eventually(lambda: not run.processes(), "no process is left")
-
-
 @pytest.mark.parametrize("name", BREAKS)
 def test_exactly_what_is_wrong_fails(runs: dict[str, Run], name: str) -> None:
     run, (_, wrong) = runs[name], BREAKS[name]
@@ -173,3 +172,15 @@ def test_a_driver_that_lists_nobody_is_told_apart_from_one_that_is_wrong(runs: d
     assert checks["pids"]["text"].startswith("NVML lists no process")
     assert "FIX: run where PIDs are the host's (hostPID)" in checks["pids"]["text"]
     assert checks["context"]["figures"]["after_products"] == 470 * MIB
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_a_check_that_is_ended(nvml_library: Path, tmp_path: Path, number: signal.Signals) -> None:
+    nvml = fake(nvml_library, tmp_path, GPU)
+    with fake_gpu.driver(nvml.state):
+        run = Run(nvml)
+        eventually(lambda: any(line.startswith("ok      lease") for line in run.said), "an engine runs")
+        assert len(run.processes()) >= 4  # the check, the agent, a holder, an engine
+        run.process.send_signal(number)
+        assert run.end() == (128 + number if number is signal.SIGTERM else -number)
+        eventually(lambda: not run.processes(), "no process is left")
