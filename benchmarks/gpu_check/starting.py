@@ -26,10 +26,10 @@ def system(_: Context) -> Finding:
     found = processes.find(me)
     if found is None:
         missing.append("/proc/PID/stat does not show this process")
-    elif processes.listing().get(me) is None:
+    elif (listed := processes.listing().get(me)) is None:
         missing.append("/proc does not list this process")
-    elif processes.session(me) != os.getsid(0):
-        missing.append("/proc/PID/stat shows another session than getsid(2)")
+    elif (listed.group, listed.session) != (os.getpgrp(), os.getsid(0)):
+        missing.append("/proc/PID/stat shows another group or session than getpgrp(2) and getsid(2)")
     child = subprocess.Popen([sys.executable, "-E", "-S", "-c", "input()"], stdin=subprocess.PIPE)
     try:
         family = processes.Families(processes.listing()).of({found} if found else set())
@@ -50,7 +50,9 @@ def system(_: Context) -> Finding:
         caller = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
     if caller != me:
         missing.append(f"SO_PEERCRED says PID {caller} for {me}")
-    return Finding(not missing, "; ".join(missing) or "/proc, sessions, pidfd and SO_PEERCRED are as they must be")
+    return Finding(
+        not missing, "; ".join(missing) or "/proc, groups, sessions, pidfd and SO_PEERCRED are as they must be"
+    )
 
 
 def identity(ctx: Context) -> Finding:
