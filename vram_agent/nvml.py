@@ -115,7 +115,9 @@ class NvmlSource:
             return otherwise
 
     def _can_limit(self, handle: object) -> bool:
-        """Driver R615 and later, and a cgroup tree that the agent was given to write to."""
+        """Driver R615, nvidia-ml-py 13.615 and later, and a cgroup tree that the agent was given to write to."""
+        if not hasattr(self.nvml, "c_nvmlGetMemoryLimits_v1_t"):
+            return False
         limits = self.nvml.c_nvmlGetMemoryLimits_v1_t()
         limits.nameSpace = str(self.cgroups).encode()
         self.nvml.nvmlDeviceGetMemoryLimits_v1(handle, limits)
