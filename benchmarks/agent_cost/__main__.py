@@ -118,6 +118,8 @@ def sampling(node: Node) -> float:
 
 def profile_of(load: Load, library: Path, folder: Path, seconds: float) -> Any:
     """What profiled.py wrote, of the rounds alone: nothing is asked meanwhile."""
+    folder = folder / "profile"  # a ledger of its own
+    folder.mkdir()
     written = folder / "profile.json"
     with Node(load, library, folder, ["benchmarks.agent_cost.profiled", str(written)]) as node:
         os.kill(node.pid, signal.SIGUSR1)
