@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +20,7 @@ from vram_agent.devices import LimitError, Source
 from vram_agent.journal import Journal
 from vram_agent.ledger import LIVE, Ledger
 from vram_agent.metrics import Metrics
-from vram_agent.processes import Families
+from vram_agent.orphans import Orphans
 from vram_agent.records import DeviceInfo, Entry, Process, RefusedError, Sample
 from vram_agent.settings import Settings
 from vram_agent.store import CorruptError, Saved, Store
@@ -62,11 +61,10 @@ class Agent:
         self._looking = asyncio.Lock()
         self._pool = ThreadPoolExecutor(max_workers=len(infos), thread_name_prefix="device")
         self._in_flight: dict[str, asyncio.Future[Sample]] = {}
-        self._looked = processes.now()
+        self.orphans = Orphans(self.journal, settings.orphan_grace)
         self._refusals: dict[str, Refusal] = {}
         self._waiters: Counter[str] = Counter()
         self._limits: dict[tuple[str, str], int] = {}
-        self._signalled: set[Process] = set()
         self._watched: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # keeps references, so that tasks are not collected
 
@@ -86,7 +84,7 @@ class Agent:
             )
             return
         self.ledger.overheads = saved.overheads
-        self._looked = saved.looked or self._looked
+        self.orphans.looked = saved.looked or self.orphans.looked
         for entry in saved.entries:
             if entry.state is LeaseState.PENDING:
                 continue  # who waited asks again, with the same request id
@@ -114,15 +112,12 @@ class Agent:
         granted. In this order, so that bytes of a process that is not listed any more are bytes of a dead one."""
         async with self._looking:
             among = list(self.ledger.entries)
-            looked = processes.now()
-            families = Families(processes.listing())
-            self._adopt(families)
-            self._looked = looked
+            families = self.orphans.list_families(self.ledger.entries.values())
             pids = {process.pid for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
             samples = await self._sample(self.ledger.devices if devices is None else devices, pids)
             for entry in self.ledger.observe(samples, families.of, among, time.monotonic()):
                 log.info("a lease ended and its memory came back", extra={"fields": views.fields(entry)})
-            self._end_orphans()
+            self.orphans.end(self.ledger.entries.values(), time.monotonic())
             self._settle()
             self.journal.compare(self.ledger, time.monotonic())
             await self._enforce()
@@ -290,7 +285,7 @@ class Agent:
         promoted = self.ledger.promote(now)
         refused = self.ledger.hopeless(now)
         try:
-            self.store.save(Saved(list(self.ledger.entries.values()), self.ledger.overheads, self._looked))
+            self.store.save(Saved(list(self.ledger.entries.values()), self.ledger.overheads, self.orphans.looked))
             self.ledger.broken = None
         except OSError as error:
             self.ledger.demote(promoted)
@@ -378,53 +373,6 @@ class Agent:
             task.add_done_callback(self._tasks.discard)
 
         loop.add_reader(fd, died)
-
-    def _adopt(self, families: Families) -> None:
-        """A child that was born after the last round, and whose parent died before this one, was never seen below its
-        parent. It is known by its process group (Ray gives each worker its own), its age, and its lost parent."""
-        bereaved = [
-            entry
-            for entry in self.ledger.entries.values()
-            if entry.state in LIVE and not entry.processes <= families.of(entry.processes)
-        ]
-        if not bereaved:
-            return
-        known = {process for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
-        for stray, group in families.strays(self._looked).items():
-            parents = [e for e in bereaved if e.group == group and e.holder.start <= stray.start]
-            if stray not in known and parents:
-                # Where two died in one round, the one that was starting its engine.
-                parent = min(parents, key=lambda entry: (entry.state is not LeaseState.STARTING, -entry.since))
-                parent.processes |= families.of({stray})
-                log.warning(
-                    "a child outlived its parent unseen", extra={"fields": {"pid": stray.pid, "lease": parent.id}}
-                )
-
-    def _end_orphans(self) -> None:
-        """Ask the processes that a dead holder left behind to end after the grace time, and make them after two."""
-        now = time.monotonic()
-        orphans = [entry for entry in self.ledger.entries.values() if entry.state is LeaseState.ORPHANED]
-        self._signalled &= {process for entry in orphans for process in entry.processes}
-        for entry in orphans:
-            age = now - entry.since
-            if age < self.settings.orphan_grace:
-                continue
-            last = age >= 2 * self.settings.orphan_grace
-            for process in sorted(entry.processes, key=lambda p: p.pid):
-                if (process in self._signalled and not last) or processes.find(process.pid) != process:
-                    continue
-                name = processes.name(process.pid)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL if last else signal.SIGTERM)
-                if process not in self._signalled:
-                    self.metrics.orphan_ended()
-                self._signalled.add(process)
-                self.journal.note(
-                    EventKind.ORPHAN,
-                    f"pid {process.pid} ({name}) outlived pid {entry.holder.pid}, the holder of its lease of "
-                    f"{entry.model}: {'killed' if last else 'asked to end'}",
-                    model=entry.model,
-                )
 
 
 def _caller(pid: int) -> Process:
