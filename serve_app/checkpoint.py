@@ -20,6 +20,7 @@ from serve_app.weights import Tensor
 from vram_agent.api import human
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER = "tokenizer.json"
 INDEX = "model.safetensors.index.json"
 OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.gguf")
@@ -51,6 +52,23 @@ class Checkpoint:
     config: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
     tokenizer_bytes: int = 0  # of tokenizer.json
+
+
+def read_adapter_rank(folder: Path) -> int:
+    """The rank of the LoRA adapter in a folder, in PEFT's format.
+
+    Raises:
+        CheckpointError: no adapter_config.json, or a damaged one.
+    """
+    file = folder / ADAPTER_CONFIG
+    if not file.exists():
+        raise CheckpointError(f"{folder} has no {ADAPTER_CONFIG}. FIX: put the adapter there, in the format of PEFT")
+    try:
+        config = json.loads(file.read_text())
+        # Modules of their own rank: vLLM's slots are as large as the largest.
+        return max(int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values()), 1)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} names no rank: {error!r}. FIX: copy the adapter there again") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from serve_app.kv_layers import ELEMENT_BYTES, FP8_BYTES, Kind, Layer, UnknownArchitectureError, element_bytes, layers
+from serve_app.kv_layers import FP8_BYTES, Kind, Layer, UnknownArchitectureError, element_bytes, layers
+from serve_app.weights import LOADED_BYTES
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _kv_element_bytes(config: Mapping[str, Any], dtype: str, kv_cache_dtype: str
     compressed-tensors): which, is for vLLM to find out, unless the arguments say it.
     """
     if kv_cache_dtype != "auto":
-        return element_bytes(kv_cache_dtype, ELEMENT_BYTES | FP8_BYTES)
+        return element_bytes(kv_cache_dtype, LOADED_BYTES | FP8_BYTES)
     for said in (config, config.get("text_config") or {}):
         scheme = said.get("quantization_config") or said.get("compression_config") or {}
         for place in (scheme, scheme.get("quantization") or {}):

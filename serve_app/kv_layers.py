@@ -12,10 +12,9 @@ from typing import Any
 
 from serve_app import kv_state
 from serve_app.kv_state import Config, StateTypes
+from serve_app.weights import LOADED_BYTES
 
-# Bytes of one element. `auto` is the model's own type, which vLLM turns into one of 2 bytes where it is float32.
-ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "half": 2, "float32": 4, "float": 4}
-FP8_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}  # of keys and values only
+FP8_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}  # of one element, of keys and values only
 
 # Keys that change what is kept, in ways that are not known here.
 NOT_KNOWN = ("compress_ratios", "index_topk", "rswa_window", "use_bidirectional_attention", "use_sliding_window")
@@ -38,7 +37,7 @@ class UnknownArchitectureError(ValueError):
         super().__init__(f"{unknown}: the size of its KV cache is not known. FIX: give vram and the KV bytes by hand")
 
 
-def element_bytes(dtype: str, sizes: Mapping[str, int] = ELEMENT_BYTES) -> int:
+def element_bytes(dtype: str, sizes: Mapping[str, int] = LOADED_BYTES) -> int:
     """Raises UnknownArchitectureError for a type that is not among these."""
     if dtype not in sizes:
         raise UnknownArchitectureError(f"elements of the type {dtype!r}")

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,18 @@ from ray import serve
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
-from serve_app import checkpoint, sizing
+from serve_app import cards, checkpoint, frontend, sizing
 from serve_app.args import ModelArgs
 from serve_app.lease import AgentClient, LeaseError
+from serve_app.pinning import gpu_environment, torch_fraction
 from serve_app.settings import from_environment
-from vram_agent.api import MIB, Claim, Device, Enforcement, Lease, LeaseRequest, LeaseState, human
+from serve_app.truncation import TruncateInput
+from vram_agent.api import MIB, Claim, Device, Lease, LeaseRequest, human
 
 log = logging.getLogger("ray.serve")
 ENGINE_CHECK_S = 0.5
 AGENT_CHECK_S = 1.0
+LAST_WORDS_S = 1.5  # for requests that are open when the engine dies: vLLM tells each of the error
 WARM_UP_TIMEOUT_S = 600
 
 
@@ -66,12 +70,19 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         settings = from_environment()
         self._args = args
         folder = locate(args.source, settings.models_dir)
+        adapters = {
+            name: locate(source, settings.models_dir, checkpoint.ADAPTER_CONFIG)
+            for name, source in args.adapters.items()
+        }
         self._agent = AgentClient(settings.agent_socket)
         state = await self._agent.state()
         device = next(d for d in state.devices if d.id == settings.devices[0])
         found = checkpoint.read_folder(folder)
-        engine = sizing.Engine.of(args.engine_kwargs(), found.config, device.kind)
-        fingerprint = sizing.fingerprint(found, args.engine_kwargs(), device.name, engine_versions())
+        self._config = found.config
+        self._open = frontend.OpenRequests()
+        wanted = args.engine_kwargs([checkpoint.read_adapter_rank(path) for path in adapters.values()])
+        engine = sizing.Engine.of(wanted, found.config, device.kind)
+        fingerprint = sizing.fingerprint(found, wanted, device.name, engine_versions())
         division = sizing.divide(found, engine, device.kind, args.vram_mib * MIB, state.overheads.get(fingerprint))
         self._generation = self._agent.generation()
         self._request = LeaseRequest(
@@ -87,7 +98,7 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
         os.environ.update(pin(settings.devices, device, args.vram_mib * MIB))
         log.info("%s: %s of %s: %s", args.name, human(args.vram_mib * MIB), ",".join(settings.devices), division)
         try:
-            kwargs = engine_kwargs(args, device, division)
+            kwargs = engine_kwargs(args, wanted, device, division) | lora_modules(args, adapters)
             await super().__init__(llm_config(args, source=str(folder), engine_kwargs=kwargs))
         except BaseException:
             await self._agent.drain(self._lease)
@@ -97,6 +108,16 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve calls this between the constructor and the first request: the last step before ready."""
         app: FastAPI = await super().__serve_build_asgi_app__()
+        frontend.add_aliases(app, self._args.aliases)
+        frontend.lift_caps(app)
+        tasks = sorted(await app.state.engine_client.get_supported_tasks())
+        limits = self._args.engine.get("limit_mm_per_prompt")
+        frontend.add_cards(app, {"tasks": tasks} | cards.modalities(self._config, tasks, limits))
+        frontend.name_what_is_missing(app, self._args.name, tasks)
+        if self._args.defaults.truncate_input:
+            length, most = frontend.max_model_len(app), self._args.defaults.max_tokens
+            frontend.add_middleware(app, TruncateInput, max_model_len=length, max_tokens=most)
+        frontend.add_middleware(app, self._open.middleware)
         await warm_up(app, self._args)
         self._lease = await self._agent.activate(self._lease)
         for device, used in self._lease.used.items():
@@ -139,9 +160,9 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
             generation = self._agent.generation()
             if generation is None or generation == self._generation:
                 continue
-            state = LeaseState(self._lease.state)
+            claim = Claim.model_validate(self._request.model_dump() | {"state": self._lease.state})
             try:
-                await self._agent.claim(Claim.model_validate(self._request.model_dump() | {"state": state}))
+                await self._agent.claim(claim)
                 self._generation = generation
             except LeaseError:
                 log.exception("%s: the VRAM agent does not know the lease of this replica", self._args.name)
@@ -154,6 +175,7 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
                 await self.check_health()
             except Exception:
                 log.exception("%s: the engine died; this replica ends so that a new one can start", self._args.name)
+                await self._open.ended(within=LAST_WORDS_S)
                 os._exit(1)
 
 
@@ -168,8 +190,11 @@ def engine_versions() -> dict[str, str | None]:
     return found
 
 
-def locate(source: str, models_dir: Path) -> Path:
-    """The folder with the checkpoint: a path as it is, a hub id from the hub or its cache.
+def locate(source: str, models_dir: Path, config: str = checkpoint.CONFIG) -> Path:
+    """The folder with the checkpoint or adapter: a path as it is, a hub id from the hub or its cache.
+
+    Args:
+        config: the file that must be there.
 
     Raises:
         ModelError: there is no such folder.
@@ -177,42 +202,44 @@ def locate(source: str, models_dir: Path) -> Path:
     if not source.startswith(("./", "/")):
         return Path(snapshot_download(source, ignore_patterns=["*.pth", "original/*"]))
     folder = models_dir / source
-    if not (folder / "config.json").exists():
+    if not (folder / config).exists():
         raise ModelError(
-            f"source {source!r}: {folder} has no config.json. "
-            "FIX: put the model there, or name one from the hub as owner/name"
+            f"source {source!r}: {folder} has no {config}. FIX: put it there, or name one from the hub as owner/name"
         )
     return folder
 
 
 def pin(devices: tuple[str, ...], device: Device, budget: int) -> dict[str, str]:
-    """Environment of the engine's processes: which GPUs they see and how much torch may take of each.
-
-    torch refuses what passes the fraction before it calls the driver; the CUDA context is outside torch's count. Where
-    the driver itself limits the container, a fraction would be one of that limit, so there is none.
-    """
+    """Environment of the engine's processes: which GPUs they see, how much torch may take of each, and whether it may
+    compile."""
     # Where dynamo is on, vLLM needs a compiler at the first request, with enforce_eager too.
     if device.kind == "host":
         return {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "CUDA_VISIBLE_DEVICES": ""}
-    fraction = (budget - sizing.CUDA_CONTEXT_BYTES) / device.total
     compiles = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(devices), "TORCHDYNAMO_DISABLE": "0" if compiles else "1"}
-    if device.enforcement is Enforcement.TORCH:
-        env["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{fraction:.6f}"
-    return env
+    return gpu_environment(devices, device, budget) | {"TORCHDYNAMO_DISABLE": "0" if compiles else "1"}
 
 
-def engine_kwargs(args: ModelArgs, device: Device, division: sizing.Split) -> dict[str, Any]:
+def engine_kwargs(args: ModelArgs, wanted: Mapping[str, Any], device: Device, division: sizing.Split) -> dict[str, Any]:
     """All engine arguments on this device. What keeps vLLM inside its budget can't be changed by the entry.
+
+    Args:
+        wanted: what the entry asks for.
 
     On a GPU vLLM still checks gpu_memory_utilization at its start, though kv_cache_memory_bytes alone decides the
     cache's size (vllm PR 39852, not merged).
     """
     kv_cache = {"kv_cache_memory_bytes": division.kv_cache}
     if device.kind == "host":
-        return {"enforce_eager": True} | args.engine_kwargs() | kv_cache
-    fraction = (args.vram_mib * MIB - sizing.CUDA_CONTEXT_BYTES) / device.total
-    return args.engine_kwargs() | kv_cache | {"gpu_memory_utilization": int(fraction * 10_000) / 10_000}
+        host = {"enforce_eager": True, "worker_extension_cls": "serve_app.amx.WithAmx"}
+        return {**host, **wanted} | kv_cache
+    fraction = torch_fraction(device, args.vram_mib * MIB)
+    return {**wanted} | kv_cache | {"gpu_memory_utilization": int(fraction * 10_000) / 10_000}
+
+
+def lora_modules(args: ModelArgs, adapters: Mapping[str, Path]) -> dict[str, Any]:
+    """vLLM's list of adapters to load at start."""
+    modules = [{"name": name, "path": str(path), "base_model_name": args.name} for name, path in adapters.items()]
+    return {"lora_modules": modules} if modules else {}
 
 
 def llm_config(args: ModelArgs, *, source: str, engine_kwargs: dict[str, Any]) -> LLMConfig:

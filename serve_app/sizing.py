@@ -2,7 +2,8 @@
 
     kv_cache = budget - weights - overhead
 
-Weights are those of the fullest rank: exact, or an upper bound (module `weights`). The KV cache is exact where the
+Weights are those of the fullest rank: exact, or an upper bound (module `weights`), and the slots of LoRA adapters with
+them, an upper bound (module `lora`). The KV cache is exact where the
 architecture is known (`kv_cache`). The overhead is a model, documented at its constants, until the VRAM agent has
 measured an engine of the same fingerprint; a replica over its budget does not serve.
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from serve_app import weights
+from serve_app import lora, weights
 from serve_app.checkpoint import Checkpoint
 from serve_app.kv_cache import KvCache
 from serve_app.kv_layers import UnknownArchitectureError
@@ -62,6 +63,8 @@ class Engine:
     enable_prefix_caching: bool | None
     mamba_ssm_cache_dtype: str
     enforce_eager: bool
+    lora_slots: int  # 0: no adapters
+    lora_rank: int
 
     @classmethod
     def of(cls, kwargs: Mapping[str, Any], config: Mapping[str, Any], device_kind: str) -> Self:
@@ -79,6 +82,8 @@ class Engine:
             enable_prefix_caching=kwargs.get("enable_prefix_caching"),
             mamba_ssm_cache_dtype=kwargs.get("mamba_ssm_cache_dtype", "auto"),
             enforce_eager=kwargs.get("enforce_eager", device_kind == "host"),
+            lora_slots=kwargs.get("max_loras", lora.DEFAULT_SLOTS) if kwargs.get("enable_lora") else 0,
+            lora_rank=kwargs.get("max_lora_rank", lora.DEFAULT_RANK),
         )
 
 
@@ -103,20 +108,28 @@ def divide(
     Raises:
         BudgetError: it does not fit: the KV cache must hold one request of the full length.
     """
-    share = weights.fullest_rank(found.tensors, found.config, engine.tensor_parallel, engine.dtype).bytes
-    around = overhead(found, engine, device_kind, measured_overhead)
-    return split(budget, share, around, needed_kv_cache(found, engine, device_kind, requests=1))
+    least = required(found, engine, device_kind, requests=1, measured_overhead=measured_overhead)
+    return split(budget, least.weights, least.overhead, least.kv_cache)
 
 
 def required(
     found: Checkpoint, engine: Engine, device_kind: str, requests: int, measured_overhead: int | None = None
 ) -> Split:
     """What so many requests of the full length at once need; the sum of the parts is the budget for it."""
+    loaded = weights.fullest_rank(found.tensors, found.config, engine.tensor_parallel, engine.dtype).bytes
     return Split(
-        weights=weights.fullest_rank(found.tensors, found.config, engine.tensor_parallel, engine.dtype).bytes,
+        weights=loaded + adapters(found, engine, device_kind),
         overhead=overhead(found, engine, device_kind, measured_overhead),
         kv_cache=needed_kv_cache(found, engine, device_kind, requests),
     )
+
+
+def adapters(found: Checkpoint, engine: Engine, device_kind: str) -> int:
+    """Bytes of the LoRA slots. vLLM keeps a copy of each adapter in host RAM too; on `host` that is the same memory."""
+    if not engine.lora_slots:
+        return 0
+    slots = lora.slot_bytes(found.tensors, found.config, engine.lora_slots, engine.lora_rank, engine.dtype)
+    return slots * 2 if device_kind == "host" else slots
 
 
 def kv_cache(found: Checkpoint, engine: Engine, device_kind: str) -> KvCache | None:
@@ -171,8 +184,7 @@ def fingerprint(
     """Stands for everything that decides the overhead. Two engines with the same one need the same.
 
     Args:
-        kwargs: the engine's keyword arguments; those that only shape text, and those that the budget decides, are left
-            out.
+        kwargs: the engine's keyword arguments that the entry asks for; those that only shape text are left out.
         device_name: like `NVIDIA L4`.
         versions: of what runs the engine, by package.
     """
@@ -206,7 +218,9 @@ def _activations(config: Mapping[str, Any], engine: Engine) -> int:
     inner = max(text.get("intermediate_size") or text.get("d_ff") or 4 * hidden, experts) // engine.tensor_parallel
     element = weights.LOADED_BYTES.get(engine.dtype, 2)
     batch = engine.max_num_batched_tokens * (STREAM_ROWS * hidden + MLP_ROWS * inner) * element
-    return int(batch + engine.max_num_seqs * (text.get("vocab_size") or 0) * SAMPLER_ROWS * 4)
+    # What passes between the two matrices of a LoRA adapter, in float32.
+    adapted = engine.max_num_batched_tokens * lora.MOST_FUSED * engine.lora_rank * 4 if engine.lora_slots else 0
+    return int(batch + adapted + engine.max_num_seqs * (text.get("vocab_size") or 0) * SAMPLER_ROWS * 4)
 
 
 def _text(config: Mapping[str, Any]) -> dict[str, Any]:

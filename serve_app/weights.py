@@ -4,8 +4,8 @@
 What `layout` does not know counts whole on every rank, so the answer is then an upper bound.
 
 Counted is what vLLM's modules hold when they are built, and what it adds to it after loading where that is known to be
-more (`_mla_copy`, `_mxfp4_share`). Not counted: buffers that are in no checkpoint (rotary tables), LoRA slots, draft
-models, a vision tower that `mm_encoder_tp_mode: data` puts whole on every rank, and what kernels pad or repack.
+more (`_mla_copy`, `_mxfp4_share`). Not counted: buffers that are in no checkpoint (rotary tables), LoRA slots (`lora`),
+draft models, a vision tower that `mm_encoder_tp_mode: data` puts whole on every rank, and what kernels pad or repack.
 """
 
 import re
@@ -17,8 +17,8 @@ from typing import Any
 
 from serve_app.layout import KNOWN, ONE_KV_HEAD_PER_HEAD, RULES, VOCABULARY, Place
 
-# `dtype` of the engine -> bytes of a floating parameter. `auto` is never 4: vLLM loads F32 checkpoints in 16 bits
-# (vllm/config/model.py, _resolve_auto_dtype).
+# `dtype` of the engine -> bytes of a floating parameter, and of an element of keys and values. `auto` is never 4: vLLM
+# loads F32 checkpoints in 16 bits (vllm/config/model.py, _resolve_auto_dtype).
 LOADED_BYTES = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
 # dtypes of safetensors that vLLM casts; every other one keeps its bytes.
 CAST_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -129,7 +129,7 @@ class _Model:
 
     def tensor(self, tensor: Tensor) -> RankWeights:
         """The part of one tensor on the fullest rank."""
-        module, parameter = _parse(tensor.name)
+        module, parameter = parse(tensor.name)
         if self._rules is None:
             return RankWeights(self._unknown(tensor, module), exact=False)
         place = next((rule.place for rule in self._rules if rule.fits(module)), None)
@@ -235,7 +235,7 @@ class _Model:
         return layer is not None and self._layers <= int(layer[2]) < self._layers + self._mtp_layers
 
 
-def _parse(name: str) -> tuple[str, str]:
+def parse(name: str) -> tuple[str, str]:
     """Module and parameter: `a.weight` is ('a', 'weight'), `a.b_bias` ('a.b', 'bias'), `sinks` ('sinks', 'weight')."""
     found = _PARAMETER.fullmatch(name)
     return (found[1], found[2]) if found else (name, "weight")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.checkpoint import BITS, CONFIG, INDEX, CheckpointError, read_folder, read_hub
+from serve_app.checkpoint import BITS, CONFIG, INDEX, CheckpointError, read_adapter_rank, read_folder, read_hub
 from serve_app.weights import Tensor
 
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
@@ -133,6 +133,18 @@ def test_what_is_missing_is_told_with_its_mend(tmp_path: Path) -> None:
     write(tmp_path / "model-2.safetensors", header_of(("b", "U8", [1])))
     with pytest.raises(CheckpointError, match=r"index\.json names model-1\.safetensors, which is not there\. FIX: "):
         read_folder(tmp_path)
+
+
+def test_an_adapters_rank_is_its_largest(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no adapter_config\.json\. FIX: "):
+        read_adapter_rank(tmp_path)
+    for text, rank in {'{"r": 8}': 8, '{"r": 8, "rank_pattern": {"q_proj": 24}}': 24}.items():
+        (tmp_path / "adapter_config.json").write_text(text)
+        assert read_adapter_rank(tmp_path) == rank
+    for text in ("{", "[]", "{}", '{"r": null}'):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"names no rank: .*FIX: "):
+            read_adapter_rank(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,22 @@ from fastapi import FastAPI, HTTPException
 from pydantic import ValidationError
 
 from benchmarks.gpu_check import context as gpu_check
-from serve_app import model, sizing
+from serve_app import checkpoint, model, sizing
 from serve_app.args import ModelArgs
 from tests.unit.serve_app.test_worker import device
 from vram_agent.api import GIB, MIB, Device, Enforcement
 
 ARGS: dict[str, Any] = {
     "name": "m",
+    "aliases": [],
     "source": "./m",
+    "adapters": {},
     "vramMib": 8192,
     "maxModelLen": 512,
     "maxNumSeqs": None,
     "tensorParallel": 1,
     "chatTemplate": None,
-    "defaults": {"maxTokens": 7, "temperature": 0, "topP": None},
+    "defaults": {"maxTokens": 7, "temperature": 0, "topP": None, "truncateInput": False},
     "engine": {"dtype": "float32"},
 }
 GPU = device("GPU-a", 24 * GIB)
@@ -55,7 +57,7 @@ def test_engine_arguments_leave_out_what_is_not_said_and_keep_zero() -> None:
 
 def test_on_a_gpu_the_engine_gets_exact_kv_bytes_and_a_fraction_inside_the_budget() -> None:
     division = sizing.Split(weights=GIB, overhead=2 * GIB, kv_cache=5 * GIB)
-    kwargs = model.engine_kwargs(args(), GPU, division)
+    kwargs = model.engine_kwargs(args(), args().engine_kwargs(), GPU, division)
     assert kwargs["kv_cache_memory_bytes"] == 5 * GIB
     assert kwargs["gpu_memory_utilization"] * GPU.total <= 8192 * MIB - sizing.CUDA_CONTEXT_BYTES
     assert "enforce_eager" not in kwargs
@@ -64,7 +66,7 @@ def test_on_a_gpu_the_engine_gets_exact_kv_bytes_and_a_fraction_inside_the_budge
 def test_the_engine_key_can_change_a_default_but_never_the_budget() -> None:
     division = sizing.Split(weights=0, overhead=0, kv_cache=123)
     given = args(engine={"enforce_eager": False, "kv_cache_memory_bytes": 9})
-    kwargs = model.engine_kwargs(given, HOST, division)
+    kwargs = model.engine_kwargs(given, given.engine_kwargs(), HOST, division)
     assert kwargs["enforce_eager"] is False
     assert kwargs["kv_cache_memory_bytes"] == 123
 
@@ -98,9 +100,27 @@ def test_a_source_is_found_in_the_models_volume_or_told_missing(tmp_path: Path) 
     (tmp_path / "m" / "config.json").write_text("{}")
     assert model.locate("./m", tmp_path) == tmp_path / "m"
     assert model.locate(str(tmp_path / "m"), Path("/elsewhere")) == tmp_path / "m"
+    with pytest.raises(model.ModelError, match=r"no adapter_config\.json.*FIX"):
+        model.locate("./m", tmp_path, checkpoint.ADAPTER_CONFIG)
+
+
+def test_adapters_are_loaded_together_at_a_rank_that_vllm_allows_and_the_engine_key_wins() -> None:
+    given = args(adapters={"sql": "./sql", "o/chat": "o/chat"})
+    assert given.engine_kwargs().items() >= {"enable_lora": True, "max_loras": 2}.items()
+    assert given.engine_kwargs([8, 12])["max_lora_rank"] == 16
+    own = args(adapters=given.adapters, engine={"max_loras": 1, "max_lora_rank": 64})
+    assert own.engine_kwargs([8, 12]).items() >= {"max_loras": 1, "max_lora_rank": 64}.items()
+    assert "enable_lora" not in args().engine_kwargs()
+
+
+def test_vllm_is_told_where_each_adapter_is() -> None:
+    (sql,) = model.lora_modules(args(), {"sql": Path("/models/sql")})["lora_modules"]
+    assert sql == {"name": "sql", "path": "/models/sql", "base_model_name": "m"}
+    assert model.lora_modules(args(), {}) == {}
 
 
 def test_build_refuses_an_argument_that_vllm_does_not_have() -> None:
+    model.build(ARGS | {"adapters": {"sql": "./sql"}})
     with pytest.raises(model.ModelError, match=r"models\.m\.engine: .*no_such_argument.*FIX"):
         model.build(ARGS | {"engine": {"no_such_argument": 1}})
 

@@ -1,7 +1,7 @@
 """Weights + overhead + KV cache = budget, to the byte."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -99,6 +99,25 @@ def test_an_unknown_architecture_has_the_least_cache_that_makes_sense() -> None:
     found = dataclasses.replace(FOUND, config=LLAMA | {"architectures": ["NobodyKnows"]})
     assert sizing.kv_cache(found, engine(), "nvml") is None
     assert sizing.required(found, engine(), "nvml", 16).kv_cache == MIN_KV_CACHE_BYTES
+
+
+class TestAdapters:
+    LORA: ClassVar[dict[str, Any]] = {"enable_lora": True, "max_loras": 3, "max_lora_rank": 32}
+
+    def test_take_rank_times_inputs_and_outputs_per_slot(self) -> None:
+        plain, adapted = (sizing.required(FOUND, engine(**kwargs), "nvml", 1) for kwargs in ({}, self.LORA))
+        head = 128256 + 4096
+        assert adapted.weights - plain.weights == (4096 + 14336 + head) * 3 * 32 * 2
+        assert adapted.overhead - plain.overhead == 8192 * 5 * 32 * 4
+        assert adapted.kv_cache == plain.kv_cache
+
+    def test_are_in_host_ram_twice_where_that_is_the_device(self) -> None:
+        gpu, host = (sizing.adapters(FOUND, engine(kind, **self.LORA), kind) for kind in ("nvml", "host"))
+        assert host == 2 * gpu > 0
+
+    def test_without_them_there_are_no_slots(self) -> None:
+        assert sizing.adapters(FOUND, engine(max_loras=3), "nvml") == 0
+        assert engine(enable_lora=True).lora_slots == 1
 
 
 class TestOverhead:

@@ -111,7 +111,7 @@ def _parameter_bytes(config: Any) -> int:
 def main(folder: Path, names: list[str]) -> dict[str, dict[int, int | str]]:
     for name in names:
         make_checkpoint(ALL[name], folder / name)
-    worlds = {2: _free_port(), 1: _free_port()}
+    worlds = {2: free_port(), 1: free_port()}
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     processes = [
@@ -133,7 +133,7 @@ def _size(found: int | str) -> float:
     return found if isinstance(found, int) else float("inf")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
