@@ -54,12 +54,14 @@ autoscaling of modelDefaults, so that replicas: 0 turns any model off. */}}
 {{- range list "replicas" "autoscaling" "maxModelLen" "maxNumSeqs" "tensorParallel" "chatTemplate" "cpu" "memory" "spread" "maxOngoingRequests" "engine" "env" -}}
   {{- $_ := set $model . (index (hasKey $entry . | ternary $entry $shared) .) -}}
 {{- end -}}
+{{- $_ := set $model "aliases" ($entry.aliases | default list) -}}
+{{- $_ := set $model "adapters" ($entry.adapters | default dict) -}}
 {{- if and (hasKey $entry "replicas") (not (hasKey $entry "autoscaling")) -}}
   {{- $_ := set $model "autoscaling" nil -}}
 {{- end -}}
 {{- $defaults := dict -}}
 {{- $said := $entry.defaults | default dict -}}
-{{- range list "maxTokens" "temperature" "topP" -}}
+{{- range list "maxTokens" "temperature" "topP" "truncateInput" -}}
   {{- $_ := set $defaults . (index (hasKey $said . | ternary $said $shared.defaults) .) -}}
 {{- end -}}
 {{- $_ := set $model "defaults" $defaults -}}
@@ -82,11 +84,15 @@ autoscaling of modelDefaults, so that replicas: 0 turns any model off. */}}
 {{- end }}
 {{- end }}
 
+{{- define "hive.codeComponent" -}}
+{{ replace "_" "-" . }}-code
+{{- end }}
+
 {{/* The packages as volumes: (dict "root" $ "packages" (list "serve_app")). Not one projected volume: it would have to
 name every file, and a new file would then be missing in the pods of a running cluster. */}}
 {{- define "hive.codeVolumes" -}}
 {{- range .packages }}
-{{- $component := replace "_" "-" . }}
+{{- $component := include "hive.codeComponent" . }}
 - name: {{ $component }}
   configMap:
     name: {{ include "hive.componentName" (dict "root" $.root "component" $component) }}
@@ -95,7 +101,7 @@ name every file, and a new file would then be missing in the pods of a running c
 
 {{- define "hive.codeMounts" -}}
 {{- range .packages }}
-- {name: {{ replace "_" "-" . }}, mountPath: /opt/hive/{{ . }}, readOnly: true}
+- {name: {{ include "hive.codeComponent" . }}, mountPath: /opt/hive/{{ . }}, readOnly: true}
 {{- end }}
 {{- end }}
 

@@ -25,6 +25,8 @@ class Loader(yaml.CSafeLoader):
 
 Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
 
+# What the chart asks of everybody: API keys.
+KEYS: Json = {"keysSecret": "hive-keys"}
 # Every feature of the chart at once.
 FULL: Json = {
     "models": {
@@ -37,7 +39,9 @@ FULL: Json = {
             "maxModelLen": 1048576,
             "maxNumSeqs": 256,
             "maxOngoingRequests": 512,
-            "defaults": {"maxTokens": 128, "temperature": 0, "topP": 0.9},
+            "aliases": ["gpt-4o", "owner/auto"],
+            "adapters": {"auto-sql": "owner/sql", "Auto:Chat": "./chat"},
+            "defaults": {"maxTokens": 128, "temperature": 0, "topP": 0.9, "truncateInput": True},
             "engine": {"kv_cache_dtype": "fp8", "seed": 4294967296, "enable_prefix_caching": False},
             "env": {"VLLM_LOGGING_LEVEL": "DEBUG", "TOKENIZERS_PARALLELISM": "false"},
         },
@@ -53,6 +57,7 @@ FULL: Json = {
         "envFrom": [{"secretRef": {"name": "hub-token"}}],
         "upgradeStrategy": "NewCluster",
     },
+    "ports": {"gateway": 18080, "gatewayMetrics": 19411},
     "modelsVolume": {"persistentVolumeClaim": {"claimName": "models"}},
     "head": {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"key": "cpu", "operator": "Exists"}]},
     "workerGroups": {
@@ -70,7 +75,31 @@ FULL: Json = {
             "resources": {"requests": {}, "limits": {"memory": "64Gi"}},
         },
     },
+    "gateway": {
+        "replicas": 2,
+        "host": "::",
+        "keysSecret": "team-keys",
+        "clients": {
+            "alice": {"models": ["quad", "auto"], "requestsPerMinute": 60},
+            "bob.example_2": {"requestsPerMinute": 7},
+            "nothing": {"models": []},
+            "true": {},
+        },
+        "maxBodyMib": 8,
+        "idleTimeoutSeconds": 90,
+        "image": {"repository": "registry.local/envoy", "tag": "1.40.0", "pullPolicy": "Always"},
+        "resources": {"requests": {"cpu": 2}, "limits": {"memory": "2Gi"}},
+        "serviceType": "LoadBalancer",
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "cpu", "operator": "Exists"}],
+    },
     "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576},
+}
+# Nobody is asked for anything.
+OPEN: Json = {
+    "models": {"a": {"source": "owner/a", "vram": "1Gi"}},
+    "gateway": {"anonymous": True},
+    "ray": {"auth": {"mode": "disabled"}},
 }
 
 
@@ -86,9 +115,17 @@ def chart() -> helm_python.Chart:
     return load()
 
 
+def complete(values: Json) -> Json:
+    """These values, with API keys where they say neither what keys there are nor that there are none."""
+    gateway = values.get("gateway", {})
+    if gateway is None or any(gateway.get(key) for key in ("keysSecret", "anonymous", "host")):
+        return values
+    return values | {"gateway": gateway | KEYS}
+
+
 def texts(values: Json, *, of: helm_python.Chart | None = None) -> dict[str, str]:
-    """The rendered text of each template, by its path inside the chart."""
-    rendered = (of or chart()).render(values, name=RELEASE, namespace=NAMESPACE)
+    """The rendered text of each template of the completed values, by its path inside the chart."""
+    rendered = (of or chart()).render(complete(values), name=RELEASE, namespace=NAMESPACE)
     return {path.partition("/")[2]: text for path, text in rendered.items()}
 
 
@@ -124,9 +161,9 @@ def application(values: Json, name: str) -> Json:
 
 
 def value_sets() -> dict[str, Json]:
-    """What the chart is checked with: its defaults, every ready values file, and everything at once."""
+    """What the chart is checked with: its defaults, every ready values file, everything at once, and no protection."""
     files = {path.stem: yaml.safe_load(path.read_text()) for path in VALUES_FILES}
-    return {"default": {}, "full": FULL} | files
+    return {"default": complete({}), "full": FULL, "open": OPEN} | files
 
 
 def tool(name: str) -> str:

@@ -1,6 +1,9 @@
 """What the chart renders is what Kubernetes and KubeRay take, unknown fields included, in every supported version."""
 
+import base64
 import json
+import os
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway import settings as gateway_settings
 from serve_app import settings as replica_settings
 from tests.chart import schemas
 from tests.chart.helm import Json, find, render, tool, value_sets
@@ -52,52 +56,100 @@ def test_every_object_has_a_name_of_its_own_in_the_releases_namespace(manifests:
         assert {namespace for _, _, namespace in names} == {"llm"}
 
 
-def test_no_object_holds_a_null_or_a_secret(manifests: dict[str, list[Json]]) -> None:
-    """A null in a manifest is a value that went missing on its way."""
+def test_no_object_holds_a_null(manifests: dict[str, list[Json]]) -> None:
+    """A null in a manifest is a value that went missing on its way. Envoy's files are texts here."""
     for name, rendered in manifests.items():
-        assert "Secret" not in {obj["kind"] for obj in rendered}
         for obj in rendered:
             assert list(_nulls(obj, obj["kind"])) == [], name
 
 
+def test_the_only_secret_is_rays_token_and_nothing_else_holds_it(manifests: dict[str, list[Json]]) -> None:
+    """Everything but Secrets is readable for more people, and the operator logs the RayService."""
+    for name, rendered in manifests.items():
+        secrets = {obj["metadata"]["name"]: obj["data"] for obj in rendered if obj["kind"] == "Secret"}
+        assert list(secrets) == ([] if name in ("full", "open") else ["hive-ray-token"])
+        others = yaml.safe_dump([obj for obj in rendered if obj["kind"] != "Secret"])
+        for data in secrets.values():
+            assert data.keys() == {"auth_token"}
+            token = base64.b64decode(data["auth_token"]).decode()
+            assert re.fullmatch("[A-Za-z0-9]{64}", token)
+            assert token not in others
+            assert data["auth_token"] not in others
+
+
 def test_every_volume_has_one_source_and_every_mount_its_volume(manifests: dict[str, list[Json]]) -> None:
-    """Kubernetes checks this after its schema."""
-    for pod in (pod for rendered in manifests.values() for pod in [*_ray_pods(rendered), *_agent_pods(rendered)]):
+    """Kubernetes checks this after its schema. A volume that nobody mounts is one too many."""
+    for pod in (pod for rendered in manifests.values() for pod in _pods(rendered)):
         volumes = pod["spec"]["volumes"]
         assert all(len(volume.keys() - {"name"}) == 1 for volume in volumes)
-        for container in pod["spec"]["containers"]:
+        mounted = set()
+        for container in _containers(pod):
             mounts = container["volumeMounts"]
-            assert {mount["name"] for mount in mounts} == {volume["name"] for volume in volumes}
+            mounted |= {mount["name"] for mount in mounts}
             assert len({mount["mountPath"] for mount in mounts}) == len(mounts)
+        assert mounted == {volume["name"] for volume in volumes}
 
 
 def test_every_configmap_that_a_pod_names_is_rendered(manifests: dict[str, list[Json]]) -> None:
-    """Else the pod waits for it for ever."""
+    """Else the pod waits for it for ever; and none is rendered for nobody."""
     for rendered in manifests.values():
         there = {obj["metadata"]["name"] for obj in rendered if obj["kind"] == "ConfigMap"}
-        pods = [*_ray_pods(rendered), *_agent_pods(rendered)]
-        named = {v["configMap"]["name"] for pod in pods for v in pod["spec"]["volumes"] if "configMap" in v}
-        assert named == there
+        volumes = [volume for pod in _pods(rendered) for volume in pod["spec"]["volumes"]]
+        assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} == there
 
 
 def test_serve_app_finds_all_its_settings(manifests: dict[str, list[Json]], monkeypatch: pytest.MonkeyPatch) -> None:
     """On the head and on every worker."""
     for pod in (pod for rendered in manifests.values() for pod in _ray_pods(rendered)):
-        _take_environment(pod, monkeypatch)
+        _take_environment(_containers(pod)[0], monkeypatch)
         assert replica_settings.from_environment().agent_socket == Path("/run/hive/agent.sock")
 
 
 def test_the_agent_finds_all_its_settings(manifests: dict[str, list[Json]], monkeypatch: pytest.MonkeyPatch) -> None:
     """And takes their spelling."""
-    (pod,) = _agent_pods(manifests["full"])
-    _take_environment(pod, monkeypatch)
+    pod = find(manifests["full"], "DaemonSet")["spec"]["template"]
+    _take_environment(_containers(pod)[0], monkeypatch)
     settings = agent_settings.from_environment()
     assert (settings.kind, settings.port, settings.headroom) == ("nvml", 9410, 1048576 * 2**20)
 
 
-def _take_environment(pod: Json, monkeypatch: pytest.MonkeyPatch) -> None:
-    for entry in pod["spec"]["containers"][0]["env"]:
+def test_discovery_finds_all_its_settings(manifests: dict[str, list[Json]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Envoy starts and beside it: files where they are mounted, and Ray's head where KubeRay puts it."""
+    for name, rendered in manifests.items():
+        pod = find(rendered, "Deployment")["spec"]["template"]
+        for container in (c for c in _containers(pod) if c["name"] != "envoy"):
+            _take_environment(container, monkeypatch)
+            settings = gateway_settings.from_environment()
+            here = Path(container["workingDir"])
+            mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+            assert {str(here / settings.config), str(here / settings.run)} <= mounts.keys()
+            assert (settings.keys is not None) == (name not in ("local", "open"))
+            assert (settings.token_file is not None) == (name != "open")
+            for folder in filter(None, (settings.keys, settings.token_file and settings.token_file.parent)):
+                assert mounts[str(folder)]["readOnly"]
+            cluster = find(rendered, "RayService")
+            ports = _containers(cluster["spec"]["rayClusterConfig"]["headGroupSpec"]["template"])[0]["ports"]
+            (port,) = [port["containerPort"] for port in ports if port["name"] == "dashboard"]
+            assert settings.dashboard == f"http://{cluster['metadata']['name']}-head-svc:{port}"
+
+
+def _take_environment(container: Json, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container's, and nothing that was there before."""
+    for name in [name for name in os.environ if name.startswith("HIVE_")]:
+        monkeypatch.delenv(name)
+    for entry in container["env"]:
         monkeypatch.setenv(entry["name"], entry.get("value", "from-the-field"))
+
+
+def _containers(pod: Json) -> list[Json]:
+    spec: Json = pod["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def _pods(rendered: list[Json]) -> list[Json]:
+    """Of every kind of object that makes some."""
+    templates = [find(rendered, kind)["spec"]["template"] for kind in ("DaemonSet", "Deployment")]
+    return [*_ray_pods(rendered), *templates]
 
 
 def _native(rendered: list[Json]) -> list[Json]:
@@ -109,10 +161,6 @@ def _ray_pods(rendered: list[Json]) -> list[Json]:
     cluster = find(rendered, "RayService")["spec"]["rayClusterConfig"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     return [{"apiVersion": "v1", "kind": "Pod"} | group["template"] for group in groups]
-
-
-def _agent_pods(rendered: list[Json]) -> list[Json]:
-    return [find(rendered, "DaemonSet")["spec"]["template"]]
 
 
 def _nulls(node: object, path: str) -> Iterable[str]:

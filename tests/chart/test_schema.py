@@ -88,9 +88,13 @@ def test_every_key_says_what_it_is(path: tuple[str, ...]) -> None:
 
 
 def test_model_defaults_has_every_key_that_may_be_missing_in_a_model() -> None:
-    """A model's own two are its source and its budget."""
+    """A model's own are its source, its budget and its names."""
     model = NODES["models", "*"]["properties"].keys()
-    assert model - {"source", "vram"} == NODES["modelDefaults",]["properties"].keys() == OTHER.keys()
+    assert (
+        model - {"source", "vram", "aliases", "adapters"}
+        == NODES["modelDefaults",]["properties"].keys()
+        == OTHER.keys()
+    )
 
 
 @pytest.mark.parametrize("key", OTHER)
@@ -131,7 +135,10 @@ def test_a_default_that_is_taken_away_is_refused_or_not_needed(path: tuple[str, 
         return
     if path[0] != "models":
         values["models"] = {"a": MODEL}
+    if path == ("gateway", "keysSecret"):
+        values["gateway"]["anonymous"] = True
     rendered = render(values)
     assert [obj["kind"] for obj in rendered] == [obj["kind"] for obj in render({})]
     assert "<no value>" not in "".join(texts(values).values())
     assert ": \n" not in texts(values)["templates/rayservice/rayservice.yaml"]
+    assert ": \n" not in texts(values)["templates/gateway/deployment.yaml"]

@@ -103,10 +103,10 @@ def test_every_model_has_one_application_with_one_deployment_and_a_route_of_its_
 
 
 def test_every_key_is_there_every_time() -> None:
-    """Serve keeps what goes missing. `engine` and `env` are whole values inside args and runtime_env."""
+    """Serve keeps what goes missing. `engine`, `env` and names are whole values inside args and runtime_env."""
     plain = {path for path, _ in _leaves(_app({}))}
     for app in serve_config(FULL)["applications"]:
-        app["args"]["engine"] = {}
+        app["args"] |= {"engine": {}, "adapters": {}, "aliases": []}
         deployment = app["deployments"][0]
         deployment["ray_actor_options"]["runtime_env"]["env_vars"] = {}
         deployment["autoscaling_config"] = None
@@ -123,6 +123,9 @@ EDITS: list[tuple[Json, set[str]]] = [
     ({"maxNumSeqs": 4}, {"args.maxNumSeqs"}),
     ({"chatTemplate": "x"}, {"args.chatTemplate"}),
     ({"defaults": {"topP": 0.5}}, {"args.defaults.topP"}),
+    ({"defaults": {"truncateInput": True}}, {"args.defaults.truncateInput"}),
+    ({"aliases": ["gpt-4o"]}, {"args.aliases"}),
+    ({"adapters": {"b": "./b"}}, {"args.adapters"}),
     ({"engine": {"seed": 1}}, {"args.engine"}),
     ({"source": "owner/b"}, {"args.source"}),
     ({"cpu": 2}, {DEPLOYMENT + "ray_actor_options.num_cpus"}),
@@ -184,7 +187,7 @@ def test_null_false_and_zero_override_model_defaults() -> None:
     defaults = {"temperature": 0, "topP": None}
     app = _app({"maxModelLen": None, "memory": None, "spread": False, "cpu": 0, "defaults": defaults}, **shared)
     assert app["args"]["maxModelLen"] is None
-    assert app["args"]["defaults"] == {"maxTokens": None, "temperature": 0, "topP": None}
+    assert app["args"]["defaults"] == {"maxTokens": None, "temperature": 0, "topP": None, "truncateInput": False}
     options = app["deployments"][0]["ray_actor_options"]
     assert (options["memory"], options["num_cpus"]) == (None, 0)
     assert app["deployments"][0]["max_replicas_per_node"] == 100

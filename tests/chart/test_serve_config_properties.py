@@ -27,6 +27,7 @@ OPTIONAL: Json = {
     "memory": st.none() | SIZES,
     "spread": st.booleans(),
     "maxOngoingRequests": st.integers(1, 10**6),
+    "adapters": st.dictionaries(st.from_regex(r"\Ax[A-Za-z0-9._:/-]{9,99}\Z"), st.just("./adapter"), max_size=1),
     "defaults": st.fixed_dictionaries({}, optional={"maxTokens": st.none() | st.integers(1, 10**6)}),
     "engine": st.dictionaries(st.from_regex(r"\Ax_[a-z_]{1,8}\Z"), st.none() | st.integers() | st.booleans() | TEXT),
     "env": st.dictionaries(st.from_regex(r"\AX_[A-Z]{1,8}_\Z"), TEXT),

@@ -54,8 +54,8 @@ env:
     value: /models
   - name: HF_HOME
     value: /models/.huggingface
-  # HAProxy in front of the replicas, and the engine's own HTTP surface behind it.
-  - name: RAY_SERVE_ENABLE_HA_PROXY
+  # Each replica has an HTTP port of its own, where the gateway finds the engine's own HTTP surface.
+  - name: RAY_SERVE_THROUGHPUT_OPTIMIZED
     value: "1"
   - name: RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING
     value: "1"
@@ -67,7 +67,7 @@ env:
   # What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net.
   - name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
     value: "true"
-  # A replica that goes away stays reachable so long, in seconds; HAProxy has heard of it within one.
+  # A replica that goes away stays reachable so long, in seconds; the gateway has heard of it within two.
   - name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S
     value: "5"
   - name: RAY_USAGE_STATS_ENABLED

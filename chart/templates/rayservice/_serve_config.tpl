@@ -12,7 +12,9 @@ missing, so every key stands here every time, null included. No secrets: the ope
     {{- $vramMib := include "hive.quantity" (dict "quantity" $model.vram "unit" "Mi") | int64 -}}
     {{- $args := dict
       "name" $name
+      "aliases" $model.aliases
       "source" $model.source
+      "adapters" $model.adapters
       "vramMib" $vramMib
       "maxModelLen" $model.maxModelLen
       "maxNumSeqs" $model.maxNumSeqs
