@@ -8,17 +8,17 @@ READY := .venv/.ready-$(PINS)
 MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
 QUESTION := gemma-3-270m: What is the capital of France?
 
-.PHONY: run stop test lint format tools requirements storm agent-cost gpu-check clean
+.PHONY: run stop test lint format tools requirements bench storm agent-cost gpu-check clean
 
 run: $(READY) ## Hive on this machine, with the models of values/local.yaml
-	@.venv/bin/python tools/demo_models.py $(MODELS)
+	@.venv/bin/python tools/demo_models.py $(MODELS) gemma-3-270m tiny
 	@.venv/bin/hive up -f values/local.yaml --ask "$(QUESTION)"
 
 stop: $(READY) ## End it: no process and no lease stays
 	@.venv/bin/hive down
 
 test: $(READY) tools ## Every test there is
-	@.venv/bin/python tools/demo_models.py $(MODELS) tiny
+	@.venv/bin/python tools/demo_models.py $(MODELS) tiny tiny-lora tiny-embedding tiny-vision tiny-whisper
 	.venv/bin/python -m pytest
 
 lint: $(READY) tools ## Style, types, chart, schema and rendered manifests
@@ -53,6 +53,10 @@ $(READY): requirements/$(PINS).txt requirements/bootstrap.txt pyproject.toml
 	@$(UV) pip install --python .venv/bin/python --no-deps --quiet -e .
 	@touch $@
 
+bench: $(READY) ## Hive beside bare vLLM and stock Ray Serve LLM, and the gateway alone; about fifteen minutes, 24 GiB of RAM
+	@.venv/bin/python tools/demo_models.py $(MODELS) gemma-3-270m tiny
+	.venv/bin/python -m benchmarks.serving_speed --models $(MODELS) $(BENCH)
+
 storm: $(READY) ## Hundreds of engine starts against the agent, with kills; about twelve minutes, as root
 	.venv/bin/python -m benchmarks.vram_storm
 
@@ -67,7 +71,7 @@ requirements: ## New pins from pyproject.toml
 	$(UV) pip compile pyproject.toml $(COMPILE) --extra cpu --override requirements/cpu-overrides.txt -o requirements/cpu.txt
 	$(UV) pip compile pyproject.toml $(COMPILE) --extra cuda -o requirements/cuda.txt
 
-COMPILE := --upgrade --quiet --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+COMPILE := --upgrade --quiet --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
   --extra demo --extra dev
 
 clean: stop ## Also removes the environment and the models

@@ -7,11 +7,12 @@ import openai
 from hive.errors import HiveError
 
 
-def ask(base_url: str, model: str, question: str, max_tokens: int | None = None) -> Iterator[str]:
+def ask(base_url: str, api_key: str | None, model: str, question: str, max_tokens: int | None = None) -> Iterator[str]:
     """Pieces of the answer.
 
     Args:
-        base_url: the model's, like http://127.0.0.1:8000/models/NAME/v1.
+        base_url: like http://127.0.0.1:8080/v1.
+        api_key: None where none is asked for.
         model: its name.
         question: one user message.
         max_tokens: at most so many; None leaves it to the model's entry.
@@ -19,7 +20,7 @@ def ask(base_url: str, model: str, question: str, max_tokens: int | None = None)
     Raises:
         HiveError: the model does not answer.
     """
-    client = openai.OpenAI(base_url=base_url, api_key="unused", max_retries=0)
+    client = openai.OpenAI(base_url=base_url, api_key=api_key or "unused", max_retries=0)
     try:
         stream = client.chat.completions.create(
             model=model,

@@ -15,7 +15,7 @@ from rich.text import Text
 from hive import chat as chatting
 from hive import views
 from hive.errors import HiveError
-from hive.local import driver
+from hive.local import driver, gateway
 from hive.local.run import folders
 from hive.rendering import Rendered
 from hive.serve_api import Application
@@ -51,14 +51,14 @@ def up(
         if ask and not colon:
             raise HiveError(f"--ask {ask!r} names no model", "write --ask 'MODEL: QUESTION'")
         rendered = driver.prepare(values, where)
-        hive = driver.start(rendered, values, where, lambda line: out.print(f"[dim]{line}[/dim]"))
-        out.print(views.changes(driver.apply(hive, rendered)))
+        hive = driver.start(rendered, values, where, _report)
+        out.print(views.changes(driver.apply(hive, rendered, _report)))
         _wait(hive, rendered)
         found = hive.applications()
         if ask and model in {application.name for application in found}:
             _stream(hive, model, question)
-        out.print(views.addresses(found, hive.run.serve_url), views.vram(hive.state()))
-        _say_next(found, hive.run.serve_url)
+        out.print(views.addresses(found, hive.run.gateway_url, hive.run.serve_url), views.vram(hive.state()))
+        _say_next(found, hive)
     except HiveError as error:
         _fail(error)
 
@@ -67,7 +67,7 @@ def up(
 def down() -> None:
     """Stop the Hive of this machine: no process and no lease stays."""
     where = folders()
-    driver.stop(where, lambda line: out.print(f"[dim]{line}[/dim]"))
+    driver.stop(where, _report)
     out.print("Hive is down: no process and no lease is left.")
 
 
@@ -83,7 +83,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
         print(Status(applications=found, vram=state).model_dump_json(indent=2))
         return
     out.print(views.applications(found, state), views.vram(state), views.events(state))
-    out.print(views.addresses(found, hive.run.serve_url))
+    out.print(views.addresses(found, hive.run.gateway_url, hive.run.serve_url))
 
 
 @app.command()
@@ -101,6 +101,10 @@ def chat(
         _stream(hive, model, question, max_tokens)
     except HiveError as error:
         _fail(error)
+
+
+def _report(line: str) -> None:
+    out.print(f"[dim]{line}[/dim]")
 
 
 def _wait(hive: driver.LocalHive, rendered: Rendered) -> None:
@@ -129,19 +133,25 @@ def _line(application: Application) -> str:
 
 def _stream(hive: driver.LocalHive, model: str, question: str, max_tokens: int | None = None) -> None:
     out.print(Text(question, style="bold"))
-    for piece in chatting.ask(f"{hive.run.serve_url}/models/{model}/v1", model, question, max_tokens):
+    key = gateway.api_key(hive.where)
+    for piece in chatting.ask(f"{hive.run.gateway_url}/v1", key, model, question, max_tokens):
         out.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
     out.print()
 
 
-def _say_next(found: list[Application], serve_url: str) -> None:
+def _say_next(found: list[Application], hive: driver.LocalHive) -> None:
     """Three commands to try."""
     if not found:
         out.print("No models yet: add entries to `models` in the values file, and run this again.")
         return
     name = found[0].name
+    key = (
+        f'-H "Authorization: Bearer $(head -qn1 {hive.where.keys}/* | head -n1)" '
+        if gateway.api_key(hive.where)
+        else ""
+    )
     curl = (
-        f"curl {serve_url}/models/{name}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"curl {hive.run.gateway_url}/v1/chat/completions {key}-H 'Content-Type: application/json' "
         f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
     )
     command = "hive" if shutil.which("hive") else os.path.relpath(sys.argv[0])

@@ -17,6 +17,7 @@ from hive.errors import HiveError, HiveErrors
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "chart"
 RELEASE = "hive"
+ENVOY_FILE = "envoy.yaml"
 
 Json = dict[str, Any]
 
@@ -48,6 +49,21 @@ class WorkerGroup:
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """The gateway's pod."""
+
+    prepare: Container  # runs before the others, and ends
+    discovery: Container
+    envoy: Container
+    files: dict[str, str]  # what is mounted as config/, by file name
+    host: str
+
+    @property
+    def asks_for_keys(self) -> bool:
+        return "HIVE_KEYS_DIR" in self.discovery.env
+
+
+@dataclass(frozen=True)
 class Rendered:
     """What the chart makes of one values file."""
 
@@ -57,6 +73,7 @@ class Rendered:
     head_params: dict[str, str]
     groups: list[WorkerGroup]
     agent: Container
+    gateway: Gateway
     ports: dict[str, int]
     http_host: str
 
@@ -82,24 +99,29 @@ def render(values_file: Path) -> Rendered:
     objects = [obj for path, text in manifests.items() if path.endswith(".yaml") for obj in _documents(text)]
     service = next(obj for obj in objects if obj["kind"] == "RayService")
     agent = next(obj for obj in objects if obj["kind"] == "DaemonSet")
+    gateway = next(obj for obj in objects if obj["kind"] == "Deployment")
+    config = next(obj for obj in objects if obj["kind"] == "ConfigMap" and ENVOY_FILE in obj["data"])
     cluster = service["spec"]["rayClusterConfig"]
     serve_config = yaml.load(service["spec"]["serveConfigV2"], Loader)  # noqa: S506 (a SafeLoader)
     return Rendered(
         serve_config=serve_config,
         ray_cluster=cluster,
-        head=_container(cluster["headGroupSpec"]["template"]),
+        head=_containers(cluster["headGroupSpec"]["template"])["ray-head"],
         head_params=cluster["headGroupSpec"]["rayStartParams"],
         groups=[
             WorkerGroup(
                 name=group["groupName"],
                 replicas=group["replicas"],
                 gpus_per_worker=merged["workerGroups"][group["groupName"]]["gpusPerWorker"],
-                container=_container(group["template"]),
+                container=_containers(group["template"])["ray-worker"],
                 start_params=group["rayStartParams"],
             )
             for group in cluster["workerGroupSpecs"]
         ],
-        agent=_container(agent["spec"]["template"]),
+        agent=_containers(agent["spec"]["template"])["agent"],
+        gateway=Gateway(
+            **_containers(gateway["spec"]["template"]), files=config["data"], host=merged["gateway"]["host"]
+        ),
         ports={name: int(port) for name, port in merged["ports"].items()},
         http_host=serve_config["http_options"]["host"],
     )
@@ -150,11 +172,12 @@ def schema_errors(text: str, schema: Json) -> HiveErrors:
         schema: values.schema.json.
     """
     found: list[HiveError] = []
-    for path, problem in re.findall(r"- at '([^']*)': (.*)", text):
+    said = re.findall(r"- at '([^']*)': (.*)", text)
+    for (path, problem), (_, reason) in zip(said, [*said[1:], ("", "")], strict=True):
         if problem in ("validation failed", "") or problem.startswith("allOf"):
             continue
         if name := re.fullmatch(r"invalid propertyName '(.*)'", problem):
-            found.append(HiveError(f"{name[1]!r} can't be a name here", _name_rule(schema, path)))
+            found.append(HiveError(f"{name[1]!r} can't be a name here", _name_rule(schema, reason)))
             continue
         if path == "" and "does not match pattern" in problem:
             continue  # said by the line about the property's name
@@ -180,7 +203,7 @@ def _schema_at(schema: Json, path: str) -> Json:
     """The part of the schema that describes the value at a JSON pointer."""
     node = schema
     for key in filter(None, path.split("/")):
-        node = node.get("properties", {}).get(key) or node.get("additionalProperties") or {}
+        node = node.get("properties", {}).get(key) or node.get("additionalProperties") or node.get("items") or {}
         if not isinstance(node, dict):
             return {}
         if reference := node.get("$ref"):
@@ -188,23 +211,38 @@ def _schema_at(schema: Json, path: str) -> Json:
     return node
 
 
-def _name_rule(schema: Json, path: str) -> str:
-    node = _schema_at(schema, path)
-    if "propertyNames" not in node:  # the pointer of a bad name is empty: models is where people write names
-        node = schema["properties"]["models"]
-    return str(node["description"])
+def _name_rule(schema: Json, reason: str) -> str:
+    """What names can be, by the pattern that one did not match: Helm does not say of which map it is a name."""
+    pattern = reason.partition("does not match pattern ")[2].strip("'")
+    rules = [rule for names, rule in _name_rules(schema, schema) if names == pattern]
+    return rules[0] if rules else "see chart/values.yaml"
+
+
+def _name_rules(schema: Json, node: Json) -> Iterator[tuple[str, str]]:
+    """The pattern of the names of each map, and what it says in words."""
+    if names := node.get("propertyNames"):
+        if reference := names.get("$ref"):
+            names = schema["$defs"][reference.rpartition("/")[2]]
+        yield names["pattern"], names.get("description") or node["description"]
+    for child in (*node.get("properties", {}).values(), node.get("additionalProperties")):
+        if isinstance(child, dict):
+            yield from _name_rules(schema, child)
 
 
 def _documents(text: str) -> list[Json]:
     return [document for document in yaml.load_all(text, Loader) if document]
 
 
-def _container(template: Json) -> Container:
-    container = template["spec"]["containers"][0]
-    return Container(
-        command=container.get("command", []) + container.get("args", []),
-        env={entry["name"]: entry["value"] for entry in container["env"] if "value" in entry},
-    )
+def _containers(template: Json) -> dict[str, Container]:
+    """Of one pod, by name."""
+    spec = template["spec"]
+    return {
+        container["name"]: Container(
+            command=container.get("command", []) + container.get("args", []),
+            env={entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry},
+        )
+        for container in spec.get("initContainers", []) + spec["containers"]
+    }
 
 
 @contextlib.contextmanager

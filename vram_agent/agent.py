@@ -95,7 +95,7 @@ class Agent:
                     self.ledger.devices[device] = DeviceInfo(id=device, kind="nvml", name="gone", lost=reason)
             self.ledger.entries[entry.id] = entry
             self._watch(entry.holder)
-            log.info("a lease is back", extra={"fields": views.fields(entry)})
+            _tell("a lease is back", entry)
 
     async def run(self) -> None:
         """Look for ever, one period apart. A round that fails is logged; its samples grow stale, and stale ones grant
@@ -116,7 +116,7 @@ class Agent:
             pids = {process.pid for entry in self.ledger.entries.values() for process in families.of(entry.processes)}
             samples = await self._sample(self.ledger.devices if devices is None else devices, pids)
             for entry in self.ledger.observe(samples, families.of, among, time.monotonic()):
-                log.info("a lease ended and its memory came back", extra={"fields": views.fields(entry)})
+                _tell("a lease ended and its memory came back", entry)
             self.orphans.end(self.ledger.entries.values(), time.monotonic())
             self._settle()
             self.journal.compare(self.ledger, time.monotonic())
@@ -136,15 +136,14 @@ class Agent:
         asked = time.monotonic()
         try:
             entry = self.ledger.request(request, holder, asked)
-            entry.cgroup, entry.group = processes.cgroup(pid), processes.group(pid)
+            self._know(entry)
             self._refusals.pop(entry.id, None)
-            self._watch(holder)
             await self._turn(entry)
         except RefusedError as error:
             self.journal.refused(request.model, error.refusal)
             raise
         self.metrics.waited(time.monotonic() - asked)
-        log.info("a lease is granted", extra={"fields": views.fields(entry)})
+        _tell("a lease is granted", entry)
         return self._view(entry)
 
     async def claim(self, claim: Claim, pid: int) -> Lease:
@@ -158,10 +157,9 @@ class Agent:
         known = claim.request_id in self.ledger.entries
         entry = self.ledger.claim(claim, holder, time.monotonic())
         if not known:
-            entry.cgroup, entry.group = processes.cgroup(pid), processes.group(pid)
+            self._know(entry)
             text = f"process {pid} claims {human(entry.bytes)} of {', '.join(entry.devices)} for {entry.model}"
             self.journal.note(EventKind.LEDGER, text, model=entry.model)
-            self._watch(holder)
             await self.look(entry.devices)
             if claim.state is LeaseState.SLEEPING:
                 self.ledger.sleep(entry.id, time.monotonic())
@@ -179,7 +177,7 @@ class Agent:
         await self.look(entry.devices)
         self.ledger.activate(lease_id, time.monotonic())
         self._settle()
-        log.info("a lease is active", extra={"fields": views.fields(entry)})
+        _tell("a lease is active", entry)
         return self._view(entry)
 
     async def sleep(self, lease_id: str, pid: int) -> Lease:
@@ -195,7 +193,7 @@ class Agent:
         self.ledger.sleep(lease_id, time.monotonic())
         self._settle()
         await self._enforce()
-        log.info("a lease sleeps", extra={"fields": views.fields(entry)})
+        _tell("a lease sleeps", entry)
         return self._view(entry)
 
     async def wake(self, lease_id: str, pid: int) -> Lease:
@@ -214,7 +212,7 @@ class Agent:
         except RefusedError as error:
             self.journal.refused(entry.model, error.refusal)
             raise
-        log.info("a lease wakes", extra={"fields": views.fields(entry)})
+        _tell("a lease wakes", entry)
         return self._view(entry)
 
     def drain(self, lease_id: str, pid: int) -> None:
@@ -227,7 +225,7 @@ class Agent:
         entry = self._own(lease_id, pid)
         self.ledger.drain(lease_id, time.monotonic())
         self._settle()
-        log.info("a lease is given back", extra={"fields": views.fields(entry)})
+        _tell("a lease is given back", entry)
 
     def state(self) -> State:
         """Everything, as of the last round."""
@@ -352,6 +350,11 @@ class Agent:
     def _view(self, entry: Entry) -> Lease:
         return views.lease(self.ledger, entry, epoch=self._epoch)
 
+    def _know(self, entry: Entry) -> None:
+        """What the kernel says of a lease's holder, while it lives."""
+        entry.cgroup, entry.group = processes.cgroup(entry.holder.pid), processes.group(entry.holder.pid)
+        self._watch(entry.holder)
+
     def _watch(self, holder: Process) -> None:
         """Look again the moment the holder dies, not at the next round. Once for each holder."""
         if holder in self._watched or processes.find(holder.pid) != holder:
@@ -373,6 +376,11 @@ class Agent:
             task.add_done_callback(self._tasks.discard)
 
         loop.add_reader(fd, died)
+
+
+def _tell(message: str, entry: Entry) -> None:
+    """One line of the log about a lease."""
+    log.info(message, extra={"fields": views.fields(entry)})
 
 
 def _caller(pid: int) -> Process:

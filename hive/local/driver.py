@@ -15,11 +15,11 @@ from pathlib import Path
 from hive import agent_api, placement, rendering, serve_api, templates
 from hive.changes import Change, compare
 from hive.errors import HiveError, HiveErrors
-from hive.local import processes
+from hive.local import gateway, processes
 from hive.local.run import Folders, Run, load
 from hive.rendering import ROOT, Container, Rendered
 from hive.serve_api import Application, ServeApi
-from serve_app import checkpoint, sizing
+from serve_app import checkpoint, lora, sizing
 from serve_app.args import ModelArgs
 from vram_agent.api import MIB, Device, State
 
@@ -83,6 +83,7 @@ def prepare(values_file: Path, where: Folders) -> Rendered:
     errors = templates.check(rendered.serve_config) + _missing_sources(rendered, where)
     if errors:
         raise HiveErrors(errors)
+    gateway.check_keys(rendered.gateway, where)
     return rendered
 
 
@@ -100,10 +101,10 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
         run = None
     if run is None:
         return _start(rendered, values_file, cluster, where, report)
-    if run.cluster == cluster and [started.name for started in run.dead()] == ["agent"]:
+    if run.cluster == cluster and {started.name for started in run.dead()} - set(gateway.NAMES) == {"agent"}:
         report("The VRAM agent died; starting it again")
         _start_agent(run, where, rendered)
-    if dead := run.dead():
+    if dead := [started for started in run.dead() if started.name not in gateway.NAMES]:
         names = ", ".join(f"{started.name} (pid {started.pid})" for started in dead)
         raise HiveError(f"of the running Hive, {names} died; see {where.logs}", "start it anew: make stop && make run")
     if run.cluster != cluster:
@@ -114,7 +115,7 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
     return LocalHive(run, where)
 
 
-def apply(hive: LocalHive, rendered: Rendered) -> list[Change]:
+def apply(hive: LocalHive, rendered: Rendered, report: Report) -> list[Change]:
     """Make the rendered config the target state; returns what that changes.
 
     Raises:
@@ -126,6 +127,8 @@ def apply(hive: LocalHive, rendered: Rendered) -> list[Change]:
     settled = all(application.ready for application in serve_api.applications(details))
     if changes or not settled:
         hive.serve.apply(rendered.serve_config)
+    if gateway.update(hive.run, rendered.gateway, _gateway_environment(hive.run, rendered, hive.where), hive.where):
+        report("The gateway is started anew")
     return changes
 
 
@@ -149,6 +152,7 @@ def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application]
         if failed := [app for app in found if app.failed] or (sick if time.monotonic() > sick_until else []):
             raise HiveErrors([_failure(app, hive) for app in failed])
         if {app.name for app in found} == names and all(app.ready for app in found):
+            gateway.wait_for(names, hive.run, hive.where)
             return
         if dead := hive.run.dead():
             raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {hive.where.logs}", "make stop && make run")
@@ -222,7 +226,8 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         cluster=cluster,
         dashboard_url=f"http://{LOOPBACK}:{ports['dashboard']}",
         agent_url=f"http://{LOOPBACK}:{ports['agent']}",
-        serve_url=f"http://{LOOPBACK if rendered.http_host == '0.0.0.0' else rendered.http_host}:{ports['serve']}",  # noqa: S104
+        serve_url=f"http://{_reached(rendered.http_host)}:{ports['serve']}",
+        gateway_url=f"http://{_reached(rendered.gateway.host)}:{ports['gateway']}",
     )
     where.models.mkdir(parents=True, exist_ok=True)
     where.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -238,7 +243,7 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
 
         report("Starting Ray's head")
         head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
-        _launch(run, where, "head", head, _serve_ports())
+        _launch(run, where, "head", head)
         processes.wait_until(hive.serve.answers, run.processes[-1], where, START_SECONDS)
         for number, (group, names) in enumerate(workers):
             report(f"Starting Ray's worker {number} on {', '.join(names)}")
@@ -247,6 +252,8 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
                 "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
+        report("Starting the gateway")
+        gateway.start(run, rendered.gateway, _gateway_environment(run, rendered, where), where)
     except BaseException:
         run.save(where)
         stop(where, lambda _: None)
@@ -287,6 +294,20 @@ def _environment(container: Container, where: Folders) -> dict[str, str]:
     return {**os.environ, **pod, **here}
 
 
+def _gateway_environment(run: Run, rendered: Rendered, where: Folders) -> dict[str, str]:
+    here = _environment(rendered.gateway.discovery, where) | {
+        "HIVE_DASHBOARD_URL": run.dashboard_url,
+        "HIVE_TOKEN_FILE": str(where.token),
+    }
+    return here | ({"HIVE_KEYS_DIR": str(where.keys)} if rendered.gateway.asks_for_keys else {})
+
+
+def _reached(host: str) -> str:
+    """Where what listens there is reached from this machine."""
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
 def _head_flags(rendered: Rendered) -> dict[str, str]:
     """KubeRay's part: rayStartParams become flags. A dashboard on this machine is for this machine."""
     return {"head": "", **rendered.head_params, "dashboard-host": LOOPBACK}
@@ -294,12 +315,6 @@ def _head_flags(rendered: Rendered) -> dict[str, str]:
 
 def _worker_flags(group: rendering.WorkerGroup, gcs_port: int) -> dict[str, str]:
     return {"address": f"{LOOPBACK}:{gcs_port}", **group.start_params}
-
-
-def _serve_ports() -> dict[str, str]:
-    """Ports that a pod has for itself and that Ray Serve would take by number here: any free ones will do."""
-    names = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_METRICS", "HAPROXY_STATS")
-    return {f"RAY_SERVE_{name}_PORT": str(port) for name, port in zip(names, processes.free_ports(4), strict=True)}
 
 
 def _ray_start(flags: dict[str, str], where: Folders) -> list[str]:
@@ -334,19 +349,29 @@ def _check_ports(rendered: Rendered) -> None:
 
 
 def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
-    """Models that name a folder in which there is none."""
+    """Models and adapters that name a folder in which there is none."""
     errors = []
     for app in rendered.serve_config["applications"]:
-        source = app["args"]["source"]
-        folder = where.models / source
-        if source.startswith(("./", "/")) and not (folder / "config.json").exists():
-            errors.append(
-                HiveError(
-                    f"models.{app['name']}.source: {folder} holds no model (no config.json)",
-                    "put the model there, or name one of the hub as owner/name",
+        args = app["args"]
+        wanted = [("source", args["source"], "model", checkpoint.CONFIG)]
+        wanted += [
+            (f"adapters.{n}", source, "adapter", checkpoint.ADAPTER_CONFIG) for n, source in args["adapters"].items()
+        ]
+        for key, source, what, file in wanted:
+            folder = where.models / source
+            if _is_folder(source) and not (folder / file).exists():
+                errors.append(
+                    HiveError(
+                        f"models.{app['name']}.{key}: {folder} holds no {what} (no {file})",
+                        f"put the {what} there, or name one of the hub as owner/name",
+                    )
                 )
-            )
     return errors
+
+
+def _is_folder(source: str) -> bool:
+    """Not a hub id."""
+    return source.startswith(("./", "/"))
 
 
 def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders) -> None:
@@ -354,14 +379,15 @@ def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders)
     errors = []
     for app in rendered.serve_config["applications"]:
         args = app["args"]
-        if not args["source"].startswith(("./", "/")):
+        if not all(map(_is_folder, [args["source"], *args["adapters"].values()])):
             continue
         try:
             found = checkpoint.read_folder(where.models / args["source"])
             kind = kinds[args["tensorParallel"]]
-            engine = sizing.Engine.of(ModelArgs.model_validate(args).engine_kwargs(), found.config, kind)
+            ranks = [checkpoint.read_adapter_rank(where.models / source) for source in args["adapters"].values()]
+            engine = sizing.Engine.of(ModelArgs.model_validate(args).engine_kwargs(ranks), found.config, kind)
             sizing.divide(found, engine, kind, args["vramMib"] * MIB)
-        except (sizing.BudgetError, checkpoint.CheckpointError) as error:
+        except (sizing.BudgetError, checkpoint.CheckpointError, lora.RankError) as error:
             what, _, fix = str(error).partition(". FIX: ")
             errors.append(HiveError(f"models.{app['name']}: {what}", fix or "put the whole model there"))
     if errors:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -15,8 +16,12 @@ from hive.local.run import Folders, Started
 MARK = "HIVE_RUN"  # in the environment of everything that a local Hive starts
 
 
-def start(name: str, command: list[str], env: Mapping[str, str], where: Folders) -> Started:
-    """Start a daemon in a session of its own; its output goes to logs/NAME.log."""
+def start(name: str, command: list[str], env: Mapping[str, str], where: Folders, folder: Path | None = None) -> Started:
+    """Start a daemon in a session of its own; its output goes to logs/NAME.log.
+
+    Args:
+        folder: its working directory; None: the state's.
+    """
     where.logs.mkdir(parents=True, exist_ok=True)
     with (where.logs / f"{name}.log").open("wb") as log:
         child = subprocess.Popen(
@@ -26,7 +31,7 @@ def start(name: str, command: list[str], env: Mapping[str, str], where: Folders)
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=where.state,
+            cwd=folder or where.state,
         )
     return Started(name=name, pid=child.pid, created=psutil.Process(child.pid).create_time())
 

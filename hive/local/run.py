@@ -51,6 +51,16 @@ class Folders:
         return self.runtime / "agent.sock"
 
     @property
+    def gateway(self) -> Path:
+        """The working directory of Envoy and what is beside it."""
+        return self.runtime / "gateway"
+
+    @property
+    def keys(self) -> Path:
+        """API keys: a file for each client, as the Secret's entries in a cluster."""
+        return self.state / "keys"
+
+    @property
     def _name(self) -> str:
         return f"hive-{os.getuid()}-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
 
@@ -87,6 +97,7 @@ class Run:
     dashboard_url: str
     agent_url: str
     serve_url: str
+    gateway_url: str  # the one address of all models
     processes: list[Started] = field(default_factory=list)
 
     def save(self, where: Folders) -> None:

@@ -58,7 +58,7 @@ def test_a_taken_port_has_an_owner_and_a_free_one_none() -> None:
 def test_a_run_is_found_again_and_its_dead_are_told(tmp_path: Path) -> None:
     where = Folders(tmp_path)
     assert load(where) is None
-    run = Run("values.yaml", "digest", "http://d", "http://a", "http://s")
+    run = Run("values.yaml", "digest", "http://d", "http://a", "http://s", "http://g")
     run.processes.append(processes.start("agent", [sys.executable, "-c", ""], dict(os.environ), where))
     run.save(where)
     found = load(where)

@@ -10,6 +10,7 @@ from hive.errors import HiveError
 from hive.rendering import ROOT, render
 
 MODEL = {"source": "./m", "vram": "2Gi"}
+HERE = {"host": "127.0.0.1"}  # a gateway for this machine alone needs no keys
 
 
 def write(folder: Path, values: Any) -> Path:
@@ -25,7 +26,7 @@ def message(folder: Path, values: Any) -> str:
 
 
 def test_a_model_becomes_an_application_and_the_pods_are_there(tmp_path: Path) -> None:
-    rendered = render(write(tmp_path, {"models": {"m": MODEL}, "ports": {"serve": 8123}}))
+    rendered = render(write(tmp_path, {"models": {"m": MODEL}, "ports": {"serve": 8123}, "gateway": HERE}))
     (app,) = rendered.serve_config["applications"]
     assert app["name"] == app["args"]["name"] == "m"
     assert app["args"]["vramMib"] == 2048
@@ -40,7 +41,7 @@ def test_a_model_becomes_an_application_and_the_pods_are_there(tmp_path: Path) -
 def test_a_lone_equals_sign_is_text(tmp_path: Path) -> None:
     """Helm writes it without quotes."""
     model = MODEL | {"env": {"X": "="}, "chatTemplate": "="}
-    (app,) = render(write(tmp_path, {"models": {"m": model}})).serve_config["applications"]
+    (app,) = render(write(tmp_path, {"models": {"m": model}, "gateway": HERE})).serve_config["applications"]
     assert app["args"]["chatTemplate"] == "="
     assert app["deployments"][0]["ray_actor_options"]["runtime_env"]["env_vars"]["X"] == "="
 
@@ -62,6 +63,15 @@ def test_every_values_file_of_the_project_renders() -> None:
         ({"models": {"m": MODEL | {"defaults": {"topP": 2}}}}, ["models.m.defaults.topP", "at most 1"]),
         ({"models": {"m": MODEL | {"tensorParallel": 2}}}, ["models.m.tensorParallel is 2", "workerGroups"]),
         ({"ports": {"serve": 70000}}, ["ports.serve", "1 to 65535"]),
+        ({"models": {"m": MODEL}}, ["the gateway has no API keys", "gateway.keysSecret"]),
+        ({"gateway": {"host": "localhost"}}, ["gateway.host: 'localhost'", "an IP address"]),
+        ({"gateway": {"clients": {"a b": {}}}}, ["'a b' can't be a name here", "their names in the Secret (letters"]),
+        ({"models": {"m": MODEL | {"adapters": {"a b": "./a"}}}}, ["'a b' can't be a name here", "at most 128"]),
+        (
+            {"models": {"m": MODEL | {"aliases": ["a b"]}}},
+            ["models.m.aliases.0: 'a b'", "it is a name that clients send"],
+        ),
+        ({"gateway": {"clients": {"a": {"model": ["m"]}}}}, ["there is no key gateway.clients.a.model", "models"]),
     ],
 )
 def test_a_mistake_names_the_field_and_the_mend(tmp_path: Path, values: Any, words: list[str]) -> None:
