@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
+import psutil
 import pytest
 import yaml
 
@@ -50,24 +53,25 @@ class Sandbox:
             "models": models,
             "ports": self.ports,
             "ray": {"http": {"host": "127.0.0.1", "proxyLocation": "HeadOnly"}},
+            "gateway": {"host": "127.0.0.1"},
         } | more
         path = self.folder / "values.yaml"
         path.write_text(yaml.safe_dump(content))
         return path
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, seconds: int = UP_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run `hive`; wide, so that no message is wrapped."""
         return subprocess.run(
             [sys.executable, "-m", "hive.cli", *arguments],
             env=os.environ | {"HIVE_STATE_DIR": str(self.folder), "COLUMNS": "300"},
             capture_output=True,
             text=True,
-            timeout=UP_SECONDS,
+            timeout=seconds,
             check=False,
         )
 
-    def up(self, models: Json, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.command("up", "-f", str(self.values(models, **more)))
+    def up(self, models: Json, *, seconds: int = UP_SECONDS, **more: Any) -> subprocess.CompletedProcess[str]:
+        return self.command("up", "-f", str(self.values(models, **more)), seconds=seconds)
 
     def status(self) -> Json:
         done = self.command("status", "--json")
@@ -83,13 +87,19 @@ class Sandbox:
         state: State = self.hive.state()
         return [lease for lease in state.leases if lease.model == model]
 
-    def client(self, model: str) -> openai.OpenAI:
-        url = f"{self.hive.run.serve_url}/models/{model}/v1"
-        return openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=120)
+    def client(self) -> openai.OpenAI:
+        """The official client, at the one address. It tries again where the gateway says that a model is not ready."""
+        return openai.OpenAI(base_url=f"{self.hive.run.gateway_url}/v1", api_key="unused", max_retries=3, timeout=120)
+
+    def metrics(self) -> str:
+        """Of every Ray node: vLLM's own are among them."""
+        found = json.loads((self.where.ray / "prom_metrics_service_discovery.json").read_text())
+        targets = {target for group in found for target in group["targets"]}
+        return "".join(httpx.get(f"http://{target}/metrics", timeout=10).text for target in targets)
 
     def chat(self, model: str) -> str:
         """One short answer's finish reason: the weights are random, so the words mean nothing."""
-        answer = self.client(model).chat.completions.create(
+        answer = self.client().chat.completions.create(
             model=model, messages=[{"role": "user", "content": "hello"}], max_tokens=4
         )
         assert answer.usage is not None
@@ -97,24 +107,33 @@ class Sandbox:
         return str(answer.choices[0].finish_reason)
 
 
-def make_sandbox(folder: Path) -> Sandbox:
-    """Ports that are free now, and the tiny model."""
-    model = ROOT / ".hive" / "models" / "tiny"
-    if not model.exists():
-        pytest.fail("the tiny model is missing: python tools/demo_models.py .hive/models tiny")
-    shutil.copytree(model, folder / "models" / "tiny")
-    names = ("serve", "dashboard", "gcs", "client", "agent")
+def make_sandbox(folder: Path, *models: str) -> Sandbox:
+    """Ports that are free now, the tiny model, and more of tools/demo_models.py."""
+    for name in ("tiny", *models):
+        model = ROOT / ".hive" / "models" / name
+        if not model.exists():
+            pytest.fail(f"the model {name} is missing: python tools/demo_models.py .hive/models {name}")
+        shutil.copytree(model, folder / "models" / name)
+    names = ("serve", "dashboard", "gcs", "client", "agent", "gateway", "gatewayMetrics")
     return Sandbox(folder, dict(zip(names, free_ports(len(names)), strict=True)))
 
 
-@pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A running Hive with the models `left` and `right`; ended afterwards, whatever happened."""
-    sandbox = make_sandbox(tmp_path_factory.mktemp("hive"))
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None:
+    """Poll until ready; fail with the name of what did not come."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
+        time.sleep(0.5)
+
+
+def engine_of(lease: Lease) -> int:
+    """PID of vLLM's EngineCore, by the title that it gives itself."""
+    return next(pid for pid in lease.pids if "VLLM::EngineCore" in title(pid))
+
+
+def title(pid: int) -> str:
+    """Its command line; nothing for a process that is gone."""
     try:
-        done = sandbox.up({"left": tiny(), "right": tiny()})
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield sandbox
-    finally:
-        driver.stop(sandbox.where, print)
-        shutil.rmtree(sandbox.where.ray, ignore_errors=True)
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""

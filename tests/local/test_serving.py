@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -17,30 +19,17 @@ import pytest
 from hive.errors import HiveError
 from hive.local import driver, processes
 from hive.serve_api import applications
-from tests.local.conftest import Sandbox, tiny
+from tests.local.conftest import Sandbox, engine_of, make_sandbox, tiny, wait_for
 from vram_agent import processes as processes_of_agent
-from vram_agent.api import GIB, MIB, Lease, LeaseState
+from vram_agent.api import GIB, MIB, LeaseState
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None:
-    """Poll until ready; fail with the name of what did not come."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 def kill_agent(sandbox: Sandbox) -> None:
     agent = next(started for started in sandbox.hive.run.processes if started.name == "agent")
     os.kill(agent.pid, signal.SIGKILL)
     wait_for("the agent ends", lambda: agent.process() is None, seconds=10)
-
-
-def engine_of(lease: Lease) -> int:
-    """PID of vLLM's EngineCore; the kernel keeps 15 letters of a name."""
-    return next(pid for pid in lease.pids if processes_of_agent.name(pid) == "VLLM::EngineCor")
 
 
 def recovered(sandbox: Sandbox, old: set[str]) -> bool:
@@ -78,6 +67,19 @@ def serves(sandbox: Sandbox, model: str) -> bool:
     return model in found and found[model].ready
 
 
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A running Hive with the models `left` and `right`; ended afterwards, whatever happened."""
+    sandbox = make_sandbox(tmp_path_factory.mktemp("hive"))
+    try:
+        done = sandbox.up({"left": tiny(), "right": tiny()})
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield sandbox
+    finally:
+        driver.stop(sandbox.where, print)
+        shutil.rmtree(sandbox.where.ray, ignore_errors=True)
+
+
 @pytest.fixture
 def load(sandbox: Sandbox) -> Iterator[None]:
     """Requests to both models without a pause; what fails while a replica is away is asked again."""
@@ -100,8 +102,8 @@ def load(sandbox: Sandbox) -> Iterator[None]:
 def test_both_models_answer_over_the_openai_api(sandbox: Sandbox) -> None:
     for model in ("left", "right"):
         assert sandbox.chat(model) in ("length", "stop")
-        client = sandbox.client(model)
-        assert [served.id for served in client.models.list()] == [model]
+        client = sandbox.client()
+        assert [served.id for served in client.models.list()] == ["left", "right"]
         completion = client.completions.create(model=model, prompt="hello", max_tokens=3)
         assert completion.usage is not None
         assert completion.usage.prompt_tokens > 0
@@ -114,9 +116,35 @@ def test_both_models_answer_over_the_openai_api(sandbox: Sandbox) -> None:
         assert chunks[-1].choices[0].finish_reason in ("length", "stop")
 
 
+def test_a_model_has_an_address_of_its_own_too(sandbox: Sandbox) -> None:
+    for root in (sandbox.hive.run.serve_url, sandbox.hive.run.gateway_url):
+        client = openai.OpenAI(base_url=f"{root}/models/left/v1", api_key="unused", max_retries=0, timeout=120)
+        assert [served.id for served in client.models.list()] == ["left"]
+        assert client.completions.create(model="left", prompt="hello", max_tokens=2).choices
+
+
+def test_a_client_that_leaves_aborts_its_generation(sandbox: Sandbox) -> None:
+    """Beside it another one runs to its end; vLLM's count of tokens is that one's, and a few."""
+
+    def generated() -> float:
+        lines = sandbox.metrics().splitlines()
+        own = [line for line in lines if line.startswith("ray_vllm_generation_tokens_total{") and '"left"' in line]
+        return sum(float(line.split()[-1]) for line in own)
+
+    before = generated()
+    body: dict[str, Any] = {"model": "left", "prompt": "hello", "max_tokens": 400, "extra_body": {"ignore_eos": True}}
+    with sandbox.client().completions.create(stream=True, **body) as stream:
+        next(iter(stream))
+    whole = sandbox.client().completions.create(**body)
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 400
+    wait_for("vLLM has counted them", lambda: generated() >= before + 400, seconds=60)
+    assert generated() < before + 600
+
+
 def test_an_unknown_model_is_a_404(sandbox: Sandbox) -> None:
     with pytest.raises(openai.NotFoundError):
-        sandbox.client("left").chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hello"}])
+        sandbox.client().chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hello"}])
 
 
 def test_the_models_share_one_device_within_their_budgets(sandbox: Sandbox) -> None:
@@ -158,6 +186,32 @@ def test_one_more_replica_restarts_nothing(sandbox: Sandbox) -> None:
     assert after["right"] == before["right"]
 
 
+def test_one_replica_less_finishes_its_streams_and_loses_no_request(sandbox: Sandbox) -> None:
+    done = threading.Event()
+
+    def ask() -> int:
+        """Requests one after the other, each a stream read to its end; how many there were."""
+        count = 0
+        with sandbox.client() as client:
+            while not done.is_set():
+                stream = client.completions.create(
+                    model="left", prompt="hello", max_tokens=100, extra_body={"ignore_eos": True}, stream=True
+                )
+                assert [chunk.choices[0].finish_reason for chunk in stream][-1] == "length"
+                count += 1
+        return count
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            assert sandbox.up({"left": tiny(), "right": tiny()}).returncode == 0
+        finally:
+            done.set()
+        assert all(asked.result(120) > 0 for asked in asking)
+    assert len(sandbox.pids()["left"]) == 1
+    assert sandbox.up({"left": tiny(replicas=2), "right": tiny()}).returncode == 0
+
+
 def test_an_edit_of_one_model_a_new_one_and_one_replica_less_leave_the_rest_alone(sandbox: Sandbox) -> None:
     before = sandbox.pids()
     embedder = tiny(engine={"runner": "pooling", "convert": "embed"})
@@ -166,10 +220,10 @@ def test_an_edit_of_one_model_a_new_one_and_one_replica_less_leave_the_rest_alon
     after = sandbox.pids()
     assert after["left"] < before["left"], "of two replicas, one stayed"
     assert after["right"].isdisjoint(before["right"])
-    vector = sandbox.client("embedder").embeddings.create(model="embedder", input="hello").data[0].embedding
+    vector = sandbox.client().embeddings.create(model="embedder", input="hello").data[0].embedding
     assert len(vector) == 128
     with pytest.raises(openai.BadRequestError, match="256"):
-        sandbox.client("right").completions.create(model="right", prompt="hello " * 400, max_tokens=1)
+        sandbox.client().completions.create(model="right", prompt="hello " * 400, max_tokens=1)
 
 
 def test_a_removed_model_stops_and_gives_its_lease_back(sandbox: Sandbox) -> None:
@@ -205,6 +259,8 @@ def test_a_mistake_ends_in_one_clear_message_and_changes_nothing(sandbox: Sandbo
     for word in ["ERROR: ", "FIX: ", *words]:
         assert word in done.stderr
     assert sandbox.pids() == before
+    assert [card.id for card in sandbox.client().models.list()] == ["left", "right"]
+    assert sandbox.chat("left") in ("length", "stop")
 
 
 def test_a_mistaken_engine_argument_keeps_the_running_version(sandbox: Sandbox) -> None:
