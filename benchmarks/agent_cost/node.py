@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks import procfs
+from benchmarks.ports import free_port
 from benchmarks.unix_http import ask
 from tests.fake_nvml import FakeNvml, Gpu
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 GIB = 1024**3
-TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -54,7 +54,7 @@ class Node:
         self.nvml = FakeNvml(library, folder / "gpus")
         self.socket = str(folder / "agent.sock")
         self.log = folder / "agent.log"
-        self.port = _free_port()
+        self.port = free_port()
         self.program = [sys.executable, "-m", *agent]
         self.devices = [f"GPU-{number:02d}" for number in range(load.gpus)]
         self.agent: subprocess.Popen[bytes] | None = None
@@ -98,9 +98,8 @@ class Node:
         return self.agent.pid
 
     def cpu_seconds(self) -> float:
-        """CPU time of the agent so far: proc_pid_stat(5)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """CPU time of the agent so far."""
+        return procfs.cpu_seconds(self.pid)
 
     def resident(self) -> int:
         """Bytes of memory of the agent, its mapped files included."""
@@ -163,9 +162,3 @@ class Node:
 
 def _holders(how: str, socket: str, wanted: list[tuple[str, str, int]]) -> list[str]:
     return [sys.executable, "-E", "-S", "-m", "benchmarks.agent_cost.holders", how, socket, json.dumps(wanted)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

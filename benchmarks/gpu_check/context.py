@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.gpu_check.nvml import Gpu
 from benchmarks.gpu_check.processes import ANSWER, Agent, BrokenError, Engine
-from serve_app.sizing import CUDA_CONTEXT_BYTES
-from vram_agent.api import GIB, MIB, Device, Enforcement, Event, EventKind, Lease, State
+from serve_app.pinning import gpu_environment
+from vram_agent.api import GIB, MIB, Device, Event, EventKind, Lease, State
 
 LEAST_BUDGET = 5 * GIB // 4  # the CUDA context, and some blocks and matrices beside it
 MOST_BUDGET = 6 * GIB
@@ -158,10 +158,5 @@ class Context:
 
 
 def pin(device: Device, budget: int) -> dict[str, str]:
-    """What serve_app.model.pin sets of CUDA and torch. It stands here again because that module needs Ray; a test
-    compares the two."""
-    env = {"CUDA_VISIBLE_DEVICES": device.id}
-    if device.enforcement is Enforcement.TORCH:
-        fraction = (budget - CUDA_CONTEXT_BYTES) / device.total
-        env["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{fraction:.6f}"
-    return env
+    """What a replica's engine gets of CUDA and torch; a test compares it with serve_app.model.pin."""
+    return gpu_environment((device.id,), device, budget)

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 from benchmarks import unix_http
 from benchmarks.gpu_check.nvml import alive
+from benchmarks.ports import free_port
 from vram_agent.api import Lease, State
 
 ROOT = Path(__file__).parents[2]
@@ -218,7 +218,7 @@ class Agent:
         self.env = dict(os.environ) | {
             "HIVE_AGENT_SOCKET": str(self.socket),
             "HIVE_AGENT_HOST": "127.0.0.1",
-            "HIVE_AGENT_PORT": str(_free_port()),
+            "HIVE_AGENT_PORT": str(free_port()),
             "HIVE_DEVICE_KIND": "nvml",
             "HIVE_NODE_NAME": "gpu-check",
             "HIVE_HEADROOM_MIB": str(headroom),
@@ -319,9 +319,3 @@ def _children() -> list[int]:
 
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

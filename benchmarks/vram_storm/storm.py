@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import unix_http
+from benchmarks.ports import free_port
 from benchmarks.vram_storm.cgroup import MemoryCgroup
 from benchmarks.vram_storm.observer import Observer
 from benchmarks.vram_storm.records import Event, Records
@@ -84,7 +84,7 @@ class Storm:
             "PATH": os.environ["PATH"],
             "HIVE_AGENT_SOCKET": self.socket,
             "HIVE_AGENT_HOST": "127.0.0.1",
-            "HIVE_AGENT_PORT": str(_free_port()),
+            "HIVE_AGENT_PORT": str(free_port()),
             "HIVE_DEVICE_KIND": "host",
             "HIVE_NODE_NAME": "storm",
             "HIVE_HEADROOM_MIB": str(sizes.headroom // MIB),
@@ -252,9 +252,3 @@ class Storm:
             one = json.loads(line)
             detail = " ".join(str(one[key]) for key in ("asked", "status", "answer", "error", "why") if key in one)
             yield Event(one["t"], one["id"], one["event"], one["pid"], one.get("child"), detail)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
