@@ -20,10 +20,11 @@ from serve_app.kv_cache import KvCache
 from serve_app.kv_layers import UnknownArchitectureError
 from vram_agent.api import GIB, MIB, human
 
-# NVML. None of these was measured by us on a GPU; they are what the agent's measurements replace.
-# The CUDA context with its modules: under 816 MiB on an RTX PRO 6000 with driver 615 (what a limit of 30000 MiB left).
-CUDA_CONTEXT_BYTES = 600 * MIB
-# Graphs of all batch sizes; vLLM logs 0.5 to 1 GiB for models of 8 billion parameters.
+# NVML. The agent's measurements replace what is reckoned here.
+# The CUDA context with its modules. H100, driver 580: 676 MiB once cuBLAS is loaded (`make gpu-check`); RTX PRO 6000,
+# driver 615: under 816 MiB (what a limit of 30000 MiB left).
+CUDA_CONTEXT_BYTES = 832 * MIB
+# Graphs of all batch sizes; vLLM logs 0.5 to 1 GiB for models of 8 billion parameters, 0.25 GiB for 1.5 billion.
 CUDA_GRAPHS_BYTES = 1 * GIB
 NCCL_BYTES = 512 * MIB  # buffers between the devices of one replica
 # What grows later: modules loaded lazily, fragments. vLLM keeps 150 MiB for it (gpu_worker.py).
