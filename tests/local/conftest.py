@@ -127,13 +127,8 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 180) -> None
 
 
 def engine_of(lease: Lease) -> int:
-    """PID of vLLM's EngineCore, by the title that it gives itself."""
-    return next(pid for pid in lease.pids if "VLLM::EngineCore" in title(pid))
-
-
-def title(pid: int) -> str:
-    """Its command line; nothing for a process that is gone."""
-    try:
-        return " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return ""
+    """PID of vLLM's EngineCore: the replica's child that has a child of its own, the worker. Not by the title that it
+    gives itself, which sometimes it does not get.
+    """
+    parents = {p.pid: p.info["ppid"] for p in psutil.process_iter(["ppid"]) if p.pid in lease.pids}
+    return next(pid for pid, parent in parents.items() if parent == lease.pid and pid in parents.values())
