@@ -362,8 +362,9 @@ access_log:
 {{- dict "name" .name "tags" $tags | toJson -}}
 {{- end }}
 
-{{/* Routes: what a request asks for, by its body or its path, and what is answered here. What stands in the loop stands
-twice for each model in a ConfigMap, which ends at 1 MiB. */}}
+{{/* Routes: what a request asks for, by its path or its body, and what is answered here. They are tried one after the
+other, so what every request passes compares plain strings; the API's paths are compared once, in the first. What stands
+in a loop stands twice for each model in a ConfigMap, which ends at 1 MiB. */}}
 {{- define "hive.envoy.routes" -}}
 {{- $api := include "hive.envoy.api" . -}}
 {{- $names := include "hive.names" . | fromJson -}}
@@ -387,28 +388,27 @@ resources:
             route: {cluster: _discovery}
           - match: {prefix: /v1/models/}
             route: {cluster: _discovery}
-          {{- range $model, $aliases := $names }}
-          {{- range $match := list
-            (dict "safe_regex" (dict "regex" (printf "/(%s)" $api)) "dynamic_metadata" (list (dict "filter" "hive" "path" (list (dict "key" "model")) "value" (include "hive.envoy.oneOf" $aliases | fromJson))))
-            (dict "safe_regex" (dict "regex" (printf "/models/%s/(%s|v1/models(/.*)?|v1/responses/.*)" $model $api)))
-          }}
-          - name: {{ $model | quote }}
-            match: {{ toJson $match }}
-            route:
-              cluster: replicas
-              metadata_match: {filter_metadata: {envoy.lb: {model: {{ $model | quote }}}}}
-              {{- /* vLLM has some paths outside /v1, where a client with a base URL looks for them. */}}
-              regex_rewrite:
-                pattern: {regex: "^(?:/models/{{ $model }})?/(?:v1/(tokenize|detokenize|pooling|classify)|(.*))$"}
-                substitution: /models/{{ $model }}/\1\2
-              timeout: 0s
-            {{- with include "hive.envoy.allowed" (dict "root" $ "model" $model) }}
-            {{- . | nindent 12 }}
-            {{- end }}
+          - match:
+              prefix: /
+              headers:
+                - name: ":path"
+                  invert_match: true
+                  string_match: {safe_regex: {regex: {{ printf "(/models/[^/]+)?/(%s)([?].*)?|/models/[^/]+/v1/(models(/.*)?|responses/.*)([?].*)?" $api | quote }}}}
+            {{- include "hive.envoy.unknownUrl" . | nindent 12 }}
+          {{- range $model, $_ := $names }}
+          - match: {prefix: /models/{{ $model }}/}
+            {{- include "hive.envoy.toModel" (dict "root" $ "model" $model) | nindent 12 }}
           {{- end }}
+          - match: {prefix: /models/}
+            {{- include "hive.envoy.unknownUrl" . | nindent 12 }}
+          {{- range $model, $aliases := $names }}
+          - match:
+              prefix: /
+              dynamic_metadata: [{filter: hive, path: [{key: model}], value: {{ include "hive.envoy.oneOf" $aliases }}}]
+            {{- include "hive.envoy.toModel" (dict "root" $ "model" $model) | nindent 12 }}
           {{- end }}
           - match:
-              safe_regex: {regex: "/({{ $api }})"}
+              prefix: /
               dynamic_metadata: [{filter: hive, path: [{key: model}], value: {present_match: true}}]
             direct_response:
               status: 404
@@ -420,23 +420,40 @@ resources:
                     type: invalid_request_error
                     param: model
                     code: model_not_found
-          - match:
-              safe_regex: {regex: "/({{ $api }})"}
+          - match: {prefix: /}
             direct_response:
               status: 400
               body: {inline_string: {{ include "hive.envoy.error" (dict "message" "You must send a `model` parameter, in a JSON body with Content-Type: application/json or in a form" "type" "invalid_request_error" "param" "model" "code" nil) | quote }}}
             response_headers_to_add: [{header: {key: content-type, value: application/json}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}]
-          - match: {prefix: /}
-            direct_response:
-              status: 404
-              body_format:
-                content_type: application/json
-                json_format:
-                  error:
-                    message: "There is no %REQ(:METHOD)% %PATH(NQ)% here. The API is OpenAI's, under /v1"
-                    type: invalid_request_error
-                    param: null
-                    code: unknown_url
+{{- end }}
+
+{{/* To the replicas of a model: (dict "root" $ "model" "name"). */}}
+{{- define "hive.envoy.toModel" -}}
+name: {{ .model | quote }}
+route:
+  cluster: replicas
+  metadata_match: {filter_metadata: {envoy.lb: {model: {{ .model | quote }}}}}
+  {{- /* vLLM has some paths outside /v1, where a client with a base URL looks for them. */}}
+  regex_rewrite:
+    pattern: {regex: "^(?:/models/{{ .model }})?/(?:v1/(tokenize|detokenize|pooling|classify)|(.*))$"}
+    substitution: /models/{{ .model }}/\1\2
+  timeout: 0s
+{{- with include "hive.envoy.allowed" . }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "hive.envoy.unknownUrl" -}}
+direct_response:
+  status: 404
+  body_format:
+    content_type: application/json
+    json_format:
+      error:
+        message: "There is no %REQ(:METHOD)% %PATH(NQ)% here. The API is OpenAI's, under /v1"
+        type: invalid_request_error
+        param: null
+        code: unknown_url
 {{- end }}
 
 {{/* Envoy wants at least two alternatives where it takes any. */}}
