@@ -7,6 +7,7 @@ twice, as consolidated*.safetensors too, one copy is counted.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,12 +86,17 @@ def read_folder(folder: Path) -> Checkpoint:
     """The checkpoint in a folder.
 
     Raises:
-        CheckpointError: no config.json, no weights, or damaged ones.
+        CheckpointError: no config.json, no weights, damaged ones, or some that this user may not read.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder. FIX: put the model there")
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    return _read(_Source(str(folder), sizes, lambda name: (folder / name).open("rb"), "copy the model there again"))
+    try:
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+        return _read(_Source(str(folder), sizes, lambda name: (folder / name).open("rb"), "copy the model there again"))
+    except PermissionError as error:
+        raise CheckpointError(
+            f"{error.filename} may not be read by user {os.getuid()}. FIX: chmod -R a+rX {folder}"
+        ) from error
 
 
 def read_hub(repository: str, revision: str | None = None) -> Checkpoint:

@@ -135,6 +135,17 @@ def test_what_is_missing_is_told_with_its_mend(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_file_that_may_not_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pods have another user than who copied the model. Root may read all, so the refusal is made here."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=r"may not be read by user \d+. FIX: chmod -R a\+rX"):
+        read_folder(folder)
+
+
 def test_an_adapters_rank_is_its_largest(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no adapter_config\.json\. FIX: "):
         read_adapter_rank(tmp_path)
