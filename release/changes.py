@@ -1,0 +1,54 @@
+"""What an upgrade asks for and KubeRay does not do to a cluster that runs. Functions of data.
+
+KubeRay takes worker counts from a RayService only when it makes a cluster (kuberay#4568), and under
+`upgradeStrategy: None` it never touches pods whose template was edited.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+COUNTS = ("replicas", "minReplicas", "maxReplicas")
+TEMPLATE = "hive/template"  # annotation: digest of the template that a pod was made from
+
+
+def worker_counts(cluster: Json, service: Json) -> list[Json]:
+    """JSON patch that gives the RayCluster's worker groups the RayService's counts; empty: they have them.
+
+    Each step names the group that it means, so a list that changed meanwhile makes the patch fail and not hit another.
+    """
+    wanted = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+    patch: list[Json] = []
+    for number, group in enumerate(cluster["spec"]["workerGroupSpecs"]):
+        name, at = group["groupName"], f"/spec/workerGroupSpecs/{number}"
+        asked = wanted.get(name, group)
+        # Under an autoscaler `replicas` is its own, as long as it lies between the bounds.
+        counts = {key: asked[key] for key in COUNTS}
+        if cluster["spec"].get("enableInTreeAutoscaling"):
+            counts["replicas"] = min(max(group["replicas"], asked["minReplicas"]), asked["maxReplicas"])
+        steps = [
+            {"op": "replace", "path": f"{at}/{key}", "value": value}
+            for key, value in counts.items()
+            if group.get(key) != value
+        ]
+        if steps:
+            patch += [{"op": "test", "path": f"{at}/groupName", "value": name}, *steps]
+    return patch
+
+
+def templates(service: Json) -> dict[str, str]:
+    """Digest of each pod template that is asked for, by group; the head's is called headgroup, as KubeRay has it."""
+    config = service["spec"]["rayClusterConfig"]
+    specs = {"headgroup": config["headGroupSpec"]} | {spec["groupName"]: spec for spec in config["workerGroupSpecs"]}
+    return {name: spec["template"]["metadata"]["annotations"][TEMPLATE] for name, spec in specs.items()}
+
+
+def outdated(pods: list[Json], wanted: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names of pods that were made from another template than the one of their group now, by group."""
+    found: dict[str, list[str]] = {}
+    for pod in pods:
+        meta = pod["metadata"]
+        group = meta["labels"]["ray.io/group"]
+        if meta.get("annotations", {}).get(TEMPLATE) != wanted.get(group):
+            found.setdefault(group, []).append(meta["name"])
+    return found

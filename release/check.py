@@ -1,0 +1,100 @@
+"""`python -m release.check`, what `helm test` runs: a question to every model, and whether what runs was asked for.
+
+Settings: HIVE_NAMESPACE, HIVE_RAYSERVICE, HIVE_GATEWAY (its address), HIVE_MODELS (JSON list), HIVE_AGENT_PORT,
+HIVE_AGENT_LABELS, and HIVE_KEYS_DIR where keys are asked for.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from release.changes import outdated, templates, worker_counts
+from release.kubernetes import Kubernetes
+
+Json = dict[str, Any]
+ANSWER_SECONDS = 120
+
+
+def models(gateway: str, names: list[str], keys: list[str]) -> Iterator[tuple[bool, str]]:
+    """One short question to each model, with the first key that may ask it."""
+    for name in names:
+        answers = [ask(gateway, name, key) for key in keys or [""]]
+        best = next((answer for answer in answers if answer.is_success), answers[-1])
+        why = "" if best.is_success else f": {best.text[:500]}"
+        yield best.is_success, f"{name} answers with {best.status_code}{why}"
+
+
+def ask(gateway: str, name: str, key: str) -> httpx.Response:
+    """The smallest question that the kind of model takes: a completion, else an embedding, else its card alone."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=gateway, headers=headers, timeout=ANSWER_SECONDS) as client:
+        answer = client.post("/v1/completions", json={"model": name, "prompt": "Hello", "max_tokens": 1})
+        if answer.status_code in (400, 404, 501):  # this model does not complete
+            answer = client.post("/v1/embeddings", json={"model": name, "input": "Hello"})
+        if answer.status_code in (400, 404, 501):
+            answer = client.get(f"/v1/models/{name}")
+        return answer
+
+
+def vram(states: dict[str, Json], names: list[str]) -> Iterator[tuple[bool, str]]:
+    """Every agent can grant, nothing is over its device, and every model holds a lease that serves."""
+    for node, state in states.items():
+        for device in state["devices"]:
+            it = device["error"] or f"{device['free'] >> 20} MiB free"
+            yield not device["error"], f"{node}: {device['name']} {device['id']}: {it}"
+    leases = [lease for state in states.values() for lease in state["leases"]]
+    for name in names:
+        active = [lease for lease in leases if lease["model"] == name and lease["state"] == "ACTIVE"]
+        yield bool(active), f"{name} holds {len(active)} active leases"
+
+
+def drift(service: Json, cluster: Json, pods: list[Json]) -> Iterator[tuple[bool, str]]:
+    """What runs is what was asked for."""
+    old = outdated(pods, templates(service))
+    names = ", ".join(sorted(name for group in old.values() for name in group))
+    yield not old, f"pods of an older template: {names}" if old else "all pods are of the template that is asked for"
+    counts = worker_counts(cluster, service)
+    yield not counts, f"worker counts differ: {counts}" if counts else "worker counts are those asked for"
+
+
+def run() -> Iterator[tuple[bool, str]]:
+    kubernetes = Kubernetes.inside()
+    namespace, name = os.environ["HIVE_NAMESPACE"], os.environ["HIVE_RAYSERVICE"]
+    names: list[str] = json.loads(os.environ["HIVE_MODELS"])
+    keys = []
+    if folder := os.environ.get("HIVE_KEYS_DIR"):
+        files = sorted(file for file in Path(folder).iterdir() if file.is_file())
+        keys = [file.read_text().split()[0] for file in files if file.read_text().split()]
+    yield from models(os.environ["HIVE_GATEWAY"], names, keys)
+    agents = kubernetes.pods(namespace, os.environ["HIVE_AGENT_LABELS"])
+    yield bool(agents), f"{len(agents)} VRAM agents"
+    states = {}
+    for pod in agents:
+        address = f"http://{pod['status']['podIP']}:{os.environ['HIVE_AGENT_PORT']}/v1/state"
+        states[pod["spec"]["nodeName"]] = httpx.get(address, timeout=10).raise_for_status().json()
+    yield from vram(states, names)
+    service = kubernetes.service(namespace, name)
+    running = service["status"]["activeServiceStatus"]["rayClusterName"]
+    pods = kubernetes.pods(namespace, f"ray.io/cluster={running}")
+    yield from drift(service, kubernetes.cluster(namespace, running), pods)
+
+
+def main() -> None:
+    failed = False
+    try:
+        for ok, line in run():
+            print("ok    " if ok else "FAILED", line, flush=True)
+            failed |= not ok
+    except (httpx.HTTPError, KeyError) as error:
+        print(f"FAILED {error!r}")
+        failed = True
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
