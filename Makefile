@@ -8,7 +8,7 @@ READY := .venv/.ready-$(PINS)
 MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
 QUESTION := gemma-3-270m: What is the capital of France?
 
-.PHONY: run stop test lint format tools requirements bench storm agent-cost gpu-check clean
+.PHONY: run stop test e2e chart-docs lint format tools requirements bench storm agent-cost gpu-check clean
 
 run: $(READY) ## Hive on this machine, with the models of values/local.yaml
 	@.venv/bin/python tools/demo_models.py $(MODELS) gemma-3-270m tiny
@@ -19,7 +19,11 @@ stop: $(READY) ## End it: no process and no lease stays
 
 test: $(READY) tools ## Every test there is
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny tiny-lora tiny-embedding tiny-vision tiny-whisper
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -m "not cluster"
+
+e2e: $(READY) tools $(KUBERNETES)/kubelet ## The chart on a real Kubernetes of this machine's own; needs root, Go and a KubeRay operator
+	@.venv/bin/python tools/demo_models.py $(MODELS) tiny
+	.venv/bin/python -m pytest -m cluster tests/cluster
 
 lint: $(READY) tools ## Style, types, chart, schema and rendered manifests
 	.venv/bin/ruff check .
@@ -32,12 +36,24 @@ format: $(READY)
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-tools: ## helm, helm-unittest and kubeconform from their Go modules, where there is Go
+chart-docs: tools ## chart/README.md from chart/values.yaml
+	tools/bin/helm-docs --chart-search-root chart --sort-values-order file --ignore-non-descriptions
+
+tools: ## helm, helm-unittest, helm-docs and kubeconform from their Go modules, where there is Go
 	@if command -v go >/dev/null; then \
 	  cd tools && go build -trimpath -o bin/ -ldflags "$(GO_LDFLAGS)" tool; \
 	else \
 	  echo "Go is not here: tests that need helm-unittest or kubeconform will say so and be skipped"; \
 	fi
+
+KUBERNETES := tools/bin/kubernetes
+KUBERNETES_VERSION := k8s.io/component-base/version
+
+# Each file is as new as the build, so that it is made once; etcd calls its own program `server`.
+$(KUBERNETES)/kubelet: tests/cluster/kubernetes/go.mod
+	cd tests/cluster/kubernetes && go build -trimpath -o $(CURDIR)/$(KUBERNETES)/ -ldflags "-s -w \
+	  -X $(KUBERNETES_VERSION).gitVersion=v1.34.4 -X $(KUBERNETES_VERSION).gitMajor=1 -X $(KUBERNETES_VERSION).gitMinor=34" tool
+	mv $(KUBERNETES)/server $(KUBERNETES)/etcd
 
 GO_LDFLAGS := -s -w -X helm.sh/helm/v4/internal/version.version=v4.2.4 -X main.version=v0.7.0 \
   -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34

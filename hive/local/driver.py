@@ -290,7 +290,8 @@ def _environment(container: Container, where: Folders) -> dict[str, str]:
     }
     if "HIVE_AGENT_HOST" in container.env:
         here["HIVE_AGENT_HOST"] = LOOPBACK
-    pod = {name: value for name, value in container.env.items() if name != "HF_HOME"}  # the user's own hub cache
+    own = ("HOME", "HF_HOME")  # the user's own, with the hub's cache
+    pod = {name: value for name, value in container.env.items() if name not in own}
     return {**os.environ, **pod, **here}
 
 

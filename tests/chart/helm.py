@@ -27,6 +27,12 @@ Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yam
 
 # What the chart asks of everybody: API keys.
 KEYS: Json = {"keysSecret": "hive-keys"}
+# What a group of pods may have beside its GPUs.
+MORE: Json = {
+    "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+    "priorityClassName": "high",
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}},
+}
 # Every feature of the chart at once.
 FULL: Json = {
     "models": {
@@ -56,12 +62,19 @@ FULL: Json = {
         "http": {"host": "127.0.0.1", "proxyLocation": "HeadOnly"},
         "envFrom": [{"secretRef": {"name": "hub-token"}}],
         "upgradeStrategy": "NewCluster",
+        "suspend": True,
+        "gcsFaultTolerance": {"redisAddress": "redis:6379", "passwordSecret": "redis"},
     },
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "extraVolumes": [{"name": "ca", "secret": {"secretName": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ssl/certs", "readOnly": True}],
+    "rollout": {"podTemplate": "Recreate"},
+    "networkPolicy": {"rayFrom": [{"podSelector": {"matchLabels": {"team": "research"}}}]},
     "ports": {"gateway": 18080, "gatewayMetrics": 19411},
     "modelsVolume": {"persistentVolumeClaim": {"claimName": "models"}},
     "head": {"nodeSelector": {"pool": "cpu"}, "tolerations": [{"key": "cpu", "operator": "Exists"}]},
     "workerGroups": {
-        "gpu": {"replicas": 2, "runtimeClassName": "nvidia", "nodeSelector": {"pool": "gpu"}},
+        "gpu": {"replicas": 2, "runtimeClassName": "nvidia", "nodeSelector": {"pool": "gpu"}} | MORE,
         "quad": {
             "replicas": 1,
             "gpusPerWorker": 4,
@@ -89,7 +102,13 @@ FULL: Json = {
         "idleTimeoutSeconds": 90,
         "image": {"repository": "registry.local/envoy", "tag": "1.40.0", "pullPolicy": "Always"},
         "resources": {"requests": {"cpu": 2}, "limits": {"memory": "2Gi"}},
-        "serviceType": "LoadBalancer",
+        "priorityClassName": "high",
+        "service": {
+            "type": "LoadBalancer",
+            "port": 8443,
+            "annotations": {"lb.example/pool": "a"},
+            "loadBalancerClass": "lb.example/class",
+        },
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}],
     },

@@ -67,7 +67,9 @@ def test_the_only_secret_is_rays_token_and_nothing_else_holds_it(manifests: dict
     """Everything but Secrets is readable for more people, and the operator logs the RayService."""
     for name, rendered in manifests.items():
         secrets = {obj["metadata"]["name"]: obj["data"] for obj in rendered if obj["kind"] == "Secret"}
-        assert list(secrets) == ([] if name in ("full", "open") else ["hive-ray-token"])
+        auth = (value_sets()[name].get("ray") or {}).get("auth") or {}
+        named = auth.get("existingSecret") or auth.get("mode") == "disabled"
+        assert list(secrets) == ([] if named else ["hive-ray-token"])
         others = yaml.safe_dump([obj for obj in rendered if obj["kind"] != "Secret"])
         for data in secrets.values():
             assert data.keys() == {"auth_token"}
@@ -148,8 +150,8 @@ def _containers(pod: Json) -> list[Json]:
 
 def _pods(rendered: list[Json]) -> list[Json]:
     """Of every kind of object that makes some."""
-    templates = [find(rendered, kind)["spec"]["template"] for kind in ("DaemonSet", "Deployment")]
-    return [*_ray_pods(rendered), *templates]
+    templates = [find(rendered, kind)["spec"]["template"] for kind in ("DaemonSet", "Deployment", "Job")]
+    return [*_ray_pods(rendered), *templates, find(rendered, "Pod")]
 
 
 def _native(rendered: list[Json]) -> list[Json]:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import yaml
 
 from hive.rendering import quiet_stderr
 from tests.chart.envoy import configuration
-from tests.chart.helm import CHART, FULL, ROOT, Json, chart, find, load, ray_service, render, texts
+from tests.chart.helm import CHART, FULL, ROOT, Json, chart, find, load, ray_service, render, texts, tool
 
-PACKAGES = ("serve_app", "vram_agent", "gateway")
+PACKAGES = ("serve_app", "vram_agent", "gateway", "release")
 MIB = 1024 * 1024
 MODEL: Json = {"source": "owner/a", "vram": "1Gi"}
 LIMIT = MIB  # of a ConfigMap, and of the Secret that keeps a release
@@ -24,7 +25,8 @@ LIMIT = MIB  # of a ConfigMap, and of the Secret that keeps a release
 def _source() -> dict[str, bytes]:
     """Python, which pods run, and Lua, which is part of Envoy's configuration."""
     files = [path for name in PACKAGES for path in (*_modules(name), *(ROOT / name).glob("*.lua"))]
-    return {f"files/{path.parent.name}/{path.name}": path.read_bytes() for path in files}
+    rules = {"files/rules.yaml": (CHART / "files" / "rules.yaml").read_bytes()}
+    return {f"files/{path.parent.name}/{path.name}": path.read_bytes() for path in files} | rules
 
 
 def _modules(package: str) -> list[Path]:
@@ -73,7 +75,7 @@ def test_every_module_is_flat(packaged: dict[str, bytes]) -> None:
 def test_configmaps_hold_the_source() -> None:
     """YAML neither cuts nor adds a newline."""
     maps = {obj["metadata"]["name"]: obj for obj in render({}) if obj["kind"] == "ConfigMap"}
-    assert maps.keys() == {"hive-serve-app-code", "hive-vram-agent-code", "hive-gateway-code", "hive-gateway"}
+    assert maps.keys() == {*(f"hive-{name.replace('_', '-')}-code" for name in PACKAGES), "hive-gateway"}
     for package in PACKAGES:
         obj = maps[f"hive-{package.replace('_', '-')}-code"]
         assert obj["data"] == {path.name: path.read_text() for path in _modules(package)}
@@ -144,3 +146,26 @@ def _annotations(kind: str, of: helm_python.Chart) -> Json:
 def _copy(folder: Path) -> Path:
     """The chart with real files in place of its symlinks."""
     return Path(shutil.copytree(CHART, folder / "hive", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def test_the_charts_readme_is_made_of_its_values() -> None:
+    flags = ["--chart-search-root=chart", "--sort-values-order=file", "--ignore-non-descriptions", "--dry-run"]
+    done = subprocess.run([tool("helm-docs"), *flags], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (CHART / "README.md").read_text().strip(), "make chart-docs"
+
+
+def test_the_dockerfile_puts_the_same_code_where_the_configmaps_do(packaged: dict[str, bytes]) -> None:
+    """An own image and a stock one run the same bytes, from the same folders, on the same base."""
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    copied = {line[2]: line[3] for line in lines if line and line[0] == "COPY"}
+    assert copied == {name: f"/opt/hive/{name}" for name in PACKAGES}
+    image = yaml.safe_load(packaged["values.yaml"])["image"]
+    assert ["FROM", f"{image['repository']}:{image['tag']}"] in lines
+    kept = (ROOT / ".dockerignore").read_text().splitlines()
+    assert sorted(kept) == sorted(["*", *(f"!{name}/*.py" for name in PACKAGES)])
+
+
+def test_an_image_with_the_code_gets_no_configmaps_of_it() -> None:
+    rendered = render({"models": {"a": MODEL}, "image": {"hasCode": True}})
+    assert [obj["metadata"]["name"] for obj in rendered if obj["kind"] == "ConfigMap"] == ["hive-gateway"]
+    assert "-code" not in json.dumps(rendered)

@@ -19,11 +19,14 @@ env:
   - name: HIVE_KEYS_DIR
     value: /gateway/keys
   {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 resources:
   requests: {cpu: 20m, memory: 64Mi}
   limits: {memory: 256Mi}
 volumeMounts:
-  {{- include "hive.codeMounts" (dict "packages" (list "gateway" "vram_agent")) | nindent 2 }}
+  {{- include "hive.codeMounts" (dict "root" . "packages" (list "gateway" "vram_agent")) | nindent 2 }}
   - {name: config, mountPath: /gateway/config, readOnly: true}
   - {name: run, mountPath: /gateway/run}
   {{- if eq .Values.ray.auth.mode "token" }}
@@ -31,6 +34,9 @@ volumeMounts:
   {{- end }}
   {{- if .Values.gateway.keysSecret }}
   - {name: keys, mountPath: /gateway/keys, readOnly: true}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 

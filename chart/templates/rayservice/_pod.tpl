@@ -1,15 +1,17 @@
 {{/* Parts that the head's and the workers' pods share. Nothing here may change with a release of the chart. */}}
 
-{{/* app.kubernetes.io/name belongs to KubeRay on these pods: its head Service selects by it. */}}
+{{/* app.kubernetes.io/name belongs to KubeRay on these pods: its head Service selects by it. The digest tells which pods
+were made from this template: KubeRay changes none that runs. (dict "root" $ "component" "head" "spec" "..."). */}}
 {{- define "hive.podMetadata" -}}
 metadata:
   labels:
     app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     app.kubernetes.io/component: {{ .component }}
-  {{- with .annotations }}
   annotations:
+    hive/template: {{ sha256sum .spec | trunc 16 | quote }}
+    {{- with .annotations }}
     {{- toYaml . | nindent 4 }}
-  {{- end }}
+    {{- end }}
 {{- end }}
 
 {{- define "hive.podSpec" -}}
@@ -18,11 +20,27 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 automountServiceAccountToken: false
+# Longer than Ray takes to drain a node (30 s) and Serve to end what still answers.
+terminationGracePeriodSeconds: 120
+# The user of the image; its group owns the models volume.
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 1000
+  runAsGroup: 100
+  fsGroup: 100
+  fsGroupChangePolicy: OnRootMismatch
+{{- with .group.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- with .group.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
 {{- with .group.nodeSelector }}
 nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .group.affinity }}
+affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .group.tolerations }}
@@ -33,16 +51,55 @@ volumes:
   {{- include "hive.codeVolumes" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
   - name: models
     {{- toYaml (.root.Values.modelsVolume | default (dict "emptyDir" dict)) | nindent 4 }}
+  # All that Ray, vLLM and their compilers write: logs, sockets, caches.
+  - name: tmp
+    emptyDir: {}
   {{- if .socket }}
   - name: agent
     hostPath: {path: /run/hive, type: DirectoryOrCreate}
   {{- end }}
+  {{- with .root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "hive.headSpec" -}}
+{{ include "hive.podSpec" (dict "root" . "group" .Values.head) }}
+containers:
+  - name: ray-head
+    {{- include "hive.container" (dict "root" . "group" .Values.head) | nindent 4 }}
+    resources:
+      {{- toYaml .Values.head.resources | nindent 6 }}
+    # The operator finds each of these by its name.
+    ports:
+      - {name: gcs-server, containerPort: {{ .Values.ports.gcs }}}
+      - {name: dashboard, containerPort: {{ .Values.ports.dashboard }}}
+      - {name: client, containerPort: {{ .Values.ports.client }}}
+      - {name: serve, containerPort: {{ .Values.ports.serve }}}
+{{- end }}
+
+{{- define "hive.workerSpec" -}}
+{{- $limits := deepCopy .group.resources.limits -}}
+{{- with .group.gpuResource -}}
+{{- $_ := set $limits . (toString $.group.gpusPerWorker) -}}
+{{- end -}}
+{{ include "hive.podSpec" (dict "root" .root "group" .group "socket" true) }}
+containers:
+  - name: ray-worker
+    {{- include "hive.container" (dict "root" .root "group" .group "socket" true) | nindent 4 }}
+    command: [python, -m, serve_app.worker]
+    resources:
+      requests:
+        {{- toYaml .group.resources.requests | nindent 8 }}
+      limits:
+        {{- toYaml $limits | nindent 8 }}
 {{- end }}
 
 {{- define "hive.container" -}}
 image: {{ include "hive.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
+  readOnlyRootFilesystem: true
   {{- include "hive.containerSecurity" . | nindent 2 }}
 {{- with .root.Values.ray.envFrom }}
 envFrom:
@@ -50,6 +107,8 @@ envFrom:
 {{- end }}
 env:
   {{- include "hive.codeEnv" . | nindent 2 }}
+  - name: HOME
+    value: /tmp
   - name: HIVE_MODELS_DIR
     value: /models
   - name: HF_HOME
@@ -78,11 +137,18 @@ env:
   - name: RAY_AUTH_MODE
     value: disabled
   {{- end }}
+  {{- with concat .root.Values.extraEnv (.group.env | default list) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 volumeMounts:
-  {{- include "hive.codeMounts" (dict "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
+  {{- include "hive.codeMounts" (dict "root" .root "packages" (list "serve_app" "vram_agent")) | nindent 2 }}
   - {name: models, mountPath: /models}
+  - {name: tmp, mountPath: /tmp}
   {{- if .socket }}
   - {name: agent, mountPath: /run/hive}
+  {{- end }}
+  {{- with .root.Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 
