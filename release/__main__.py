@@ -11,6 +11,8 @@ import httpx
 from release.changes import outdated, templates, worker_counts
 from release.kubernetes import Kubernetes
 
+CLUSTERS = ("activeServiceStatus", "pendingServiceStatus")
+
 
 def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: str) -> list[str]:
     """Give the running cluster the worker counts that are asked for, and end it where its pods are to be made anew.
@@ -19,7 +21,12 @@ def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: st
         What was done, a line each.
     """
     service = kubernetes.service(namespace, name)
-    running = service.get("status", {}).get("activeServiceStatus", {}).get("rayClusterName")
+    status = service.get("status", {})
+    # A first cluster is pending until its first model serves.
+    running = next(
+        (name for key in CLUSTERS if (name := status.get(key, {}).get("rayClusterName"))),
+        None,
+    )
     if not running:
         return ["no cluster runs yet: the next one is made as asked for"]
     pods = kubernetes.pods(namespace, f"ray.io/cluster={running}")

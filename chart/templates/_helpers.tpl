@@ -91,7 +91,7 @@ autoscaling of modelDefaults, so that replicas: 0 turns any model off. */}}
 {{/* The packages as volumes: (dict "root" $ "packages" (list "serve_app")). Not one projected volume: it would have to
 name every file, and a new file would then be missing in the pods of a running cluster. */}}
 {{- define "hive.codeVolumes" -}}
-{{- range .root.Values.image.hasCode | ternary list .packages }}
+{{- range .root.Values.image.hasCode | default false | ternary list .packages }}
 {{- $component := include "hive.codeComponent" . }}
 - name: {{ $component }}
   configMap:
@@ -100,7 +100,7 @@ name every file, and a new file would then be missing in the pods of a running c
 {{- end }}
 
 {{- define "hive.codeMounts" -}}
-{{- range .root.Values.image.hasCode | ternary list .packages }}
+{{- range .root.Values.image.hasCode | default false | ternary list .packages }}
 - {name: {{ include "hive.codeComponent" . }}, mountPath: /opt/hive/{{ . }}, readOnly: true}
 {{- end }}
 {{- end }}

@@ -130,6 +130,14 @@ def test_recreate_ends_the_cluster_only_where_pods_are_old() -> None:
     assert current.written == []
 
 
+def test_a_first_cluster_that_is_not_active_yet_is_brought_up_to_date_too() -> None:
+    first = service(group("a", 2), running="")
+    first["status"] = {"pendingServiceStatus": {"rayClusterName": "hive-abc"}, "activeServiceStatus": {}}
+    api = Api(first, cluster(group("a", 1)), [])
+    api.run()
+    assert [method for method, *_ in api.written] == ["PATCH"]
+
+
 def test_nothing_is_touched_before_the_first_cluster() -> None:
     api = Api(service(group("a", 1), running=""), {}, [])
     assert "no cluster" in api.run("Recreate")
