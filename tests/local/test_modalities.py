@@ -410,11 +410,12 @@ class TestLangChain:
 def test_an_open_stream_is_told_of_its_engines_death_and_ends(hive: Sandbox, address: str) -> None:
     """The last test: it costs the model its replica."""
     (lease,) = hive.leases("language")
+    engine = engine_of(lease)  # before the stream: a quick engine has all its tokens ready within a second
     body = {"model": "language", "prompt": "hello", "max_tokens": 500, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", f"{address}/v1/completions", json=body, headers=HEADERS, timeout=60) as answer:
         events = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
         assert json.loads(next(events))["choices"]
-        os.kill(engine_of(lease), signal.SIGKILL)
+        os.kill(engine, signal.SIGKILL)
         *_, error, done = events  # a broken connection would raise
     assert "EngineCore" in json.loads(error)["error"]["message"]
     assert done == "[DONE]"
