@@ -8,10 +8,8 @@ import sys
 
 import httpx
 
-from release.changes import outdated, templates, worker_counts
+from release.changes import listed, outdated, running, templates, worker_counts
 from release.kubernetes import Kubernetes
-
-CLUSTERS = ("activeServiceStatus", "pendingServiceStatus")
 
 
 def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: str) -> list[str]:
@@ -21,26 +19,23 @@ def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: st
         What was done, a line each.
     """
     service = kubernetes.service(namespace, name)
-    status = service.get("status", {})
-    # A first cluster is pending until its first model serves.
-    running = next(
-        (name for key in CLUSTERS if (name := status.get(key, {}).get("rayClusterName"))),
-        None,
-    )
-    if not running:
+    cluster = running(service)
+    if cluster is None:
         return ["no cluster runs yet: the next one is made as asked for"]
-    pods = kubernetes.pods(namespace, f"ray.io/cluster={running}")
+    pods = kubernetes.pods(namespace, f"ray.io/cluster={cluster}")
     old = outdated(pods, templates(service))
-    names = ", ".join(sorted(name for group in old.values() for name in group))
     if old and rollout == "Recreate":
-        kubernetes.delete_cluster(namespace, running)
-        return [f"pods made from another template: {names}", f"{running} is ended; KubeRay makes the next as asked for"]
+        kubernetes.delete_cluster(namespace, cluster)
+        return [
+            f"pods made from another template: {listed(old)}",
+            f"{cluster} is ended; KubeRay makes the next as asked for",
+        ]
     done = []
-    if patch := worker_counts(kubernetes.cluster(namespace, running), service):
-        kubernetes.patch_cluster(namespace, running, patch)
-        done.append(f"worker counts of {running}: {[step for step in patch if step['op'] == 'replace']}")
+    if patch := worker_counts(kubernetes.cluster(namespace, cluster), service):
+        kubernetes.patch_cluster(namespace, cluster, patch)
+        done.append(f"worker counts of {cluster}: {[step for step in patch if step['op'] == 'replace']}")
     if old:
-        done.append(f"WARNING: these pods run an older template: {names}")
+        done.append(f"WARNING: these pods run an older template: {listed(old)}")
         done.append("FIX: helm upgrade --set rollout.podTemplate=Recreate, which ends all models and starts them anew")
     return done or ["nothing to do"]
 

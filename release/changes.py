@@ -12,6 +12,13 @@ COUNTS = ("replicas", "minReplicas", "maxReplicas")
 TEMPLATE = "hive/template"  # annotation: digest of the template that a pod was made from
 
 
+def running(service: Json) -> str | None:
+    """Name of the RayCluster that runs; a first one is pending until its first model serves. None: there is none."""
+    status = service.get("status", {})
+    names = (status.get(key, {}).get("rayClusterName") for key in ("activeServiceStatus", "pendingServiceStatus"))
+    return next((name for name in names if name), None)
+
+
 def worker_counts(cluster: Json, service: Json) -> list[Json]:
     """JSON patch that gives the RayCluster's worker groups the RayService's counts; empty: they have them.
 
@@ -52,3 +59,8 @@ def outdated(pods: list[Json], wanted: Mapping[str, str]) -> dict[str, list[str]
         if meta.get("annotations", {}).get(TEMPLATE) != wanted.get(group):
             found.setdefault(group, []).append(meta["name"])
     return found
+
+
+def listed(pods: Mapping[str, list[str]]) -> str:
+    """Names of the pods of all groups, for people."""
+    return ", ".join(sorted(name for group in pods.values() for name in group))

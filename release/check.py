@@ -13,20 +13,23 @@ from typing import Any
 
 import httpx
 
-from release.changes import outdated, templates, worker_counts
+from gateway import keys
+from release.changes import listed, outdated, running, templates, worker_counts
 from release.kubernetes import Kubernetes
 
 Json = dict[str, Any]
 ANSWER_SECONDS = 120
 
 
-def models(gateway: str, names: list[str], keys: list[str]) -> Iterator[tuple[bool, str]]:
+def models(gateway: str, names: list[str], by: list[str]) -> Iterator[tuple[bool, str]]:
     """One short question to each model, with the first key that may ask it."""
     for name in names:
-        answers = [ask(gateway, name, key) for key in keys or [""]]
-        best = next((answer for answer in answers if answer.is_success), answers[-1])
-        why = "" if best.is_success else f": {best.text[:500]}"
-        yield best.is_success, f"{name} answers with {best.status_code}{why}"
+        for key in by or [""]:
+            answer = ask(gateway, name, key)
+            if answer.is_success:
+                break
+        why = "" if answer.is_success else f": {answer.text[:500]}"
+        yield answer.is_success, f"{name} answers with {answer.status_code}{why}"
 
 
 def ask(gateway: str, name: str, key: str) -> httpx.Response:
@@ -56,8 +59,10 @@ def vram(states: dict[str, Json], names: list[str]) -> Iterator[tuple[bool, str]
 def drift(service: Json, cluster: Json, pods: list[Json]) -> Iterator[tuple[bool, str]]:
     """What runs is what was asked for."""
     old = outdated(pods, templates(service))
-    names = ", ".join(sorted(name for group in old.values() for name in group))
-    yield not old, f"pods of an older template: {names}" if old else "all pods are of the template that is asked for"
+    yield (
+        not old,
+        f"pods of an older template: {listed(old)}" if old else "all pods are of the template that is asked for",
+    )
     counts = worker_counts(cluster, service)
     yield not counts, f"worker counts differ: {counts}" if counts else "worker counts are those asked for"
 
@@ -66,11 +71,9 @@ def run() -> Iterator[tuple[bool, str]]:
     kubernetes = Kubernetes.inside()
     namespace, name = os.environ["HIVE_NAMESPACE"], os.environ["HIVE_RAYSERVICE"]
     names: list[str] = json.loads(os.environ["HIVE_MODELS"])
-    keys = []
-    if folder := os.environ.get("HIVE_KEYS_DIR"):
-        files = sorted(file for file in Path(folder).iterdir() if file.is_file())
-        keys = [file.read_text().split()[0] for file in files if file.read_text().split()]
-    yield from models(os.environ["HIVE_GATEWAY"], names, keys)
+    folder = os.environ.get("HIVE_KEYS_DIR")
+    clients = keys.read(Path(folder)) if folder else {}
+    yield from models(os.environ["HIVE_GATEWAY"], names, [own[0] for own in clients.values()])
     agents = kubernetes.pods(namespace, os.environ["HIVE_AGENT_LABELS"])
     yield bool(agents), f"{len(agents)} VRAM agents"
     states = {}
@@ -79,9 +82,12 @@ def run() -> Iterator[tuple[bool, str]]:
         states[pod["spec"]["nodeName"]] = httpx.get(address, timeout=10).raise_for_status().json()
     yield from vram(states, names)
     service = kubernetes.service(namespace, name)
-    running = service["status"]["activeServiceStatus"]["rayClusterName"]
-    pods = kubernetes.pods(namespace, f"ray.io/cluster={running}")
-    yield from drift(service, kubernetes.cluster(namespace, running), pods)
+    cluster = running(service)
+    if cluster is None:
+        yield False, "no cluster runs"
+        return
+    pods = kubernetes.pods(namespace, f"ray.io/cluster={cluster}")
+    yield from drift(service, kubernetes.cluster(namespace, cluster), pods)
 
 
 def main() -> None:

