@@ -130,9 +130,14 @@ def test_discovery_finds_all_its_settings(manifests: dict[str, list[Json]], monk
             for folder in filter(None, (settings.keys, settings.token_file and settings.token_file.parent)):
                 assert mounts[str(folder)]["readOnly"]
             cluster = find(rendered, "RayService")
-            ports = _containers(cluster["spec"]["rayClusterConfig"]["headGroupSpec"]["template"])[0]["ports"]
-            (port,) = [port["containerPort"] for port in ports if port["name"] == "dashboard"]
-            assert settings.dashboard == f"http://{cluster['metadata']['name']}-head-svc:{port}"
+            head = cluster["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+            (port,) = [port["containerPort"] for port in _containers(head)[0]["ports"] if port["name"] == "dashboard"]
+            services = [obj for obj in rendered if obj["kind"] == "Service"]
+            labels = head["metadata"]["labels"] | {"ray.io/node-type": "head"}
+            of_head = [obj for obj in services if obj["spec"]["selector"].items() <= labels.items()]
+            kuberays = [f"{cluster['metadata']['name']}-head-svc"]  # where two clusters may be, the chart makes none
+            (service,) = [obj["metadata"]["name"] for obj in of_head] or kuberays
+            assert settings.dashboard == f"http://{service}:{port}"
 
 
 def _take_environment(container: Json, monkeypatch: pytest.MonkeyPatch) -> None:
