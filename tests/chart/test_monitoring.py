@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.schema import ApplicationStatus
 
-from tests.chart import promql
+from tests.chart import promql, schemas
 from tests.chart.envoy import configuration
 from tests.chart.helm import CHART, KEYS, Json, find, render
 from tests.chart.promql import Labels
@@ -144,6 +144,16 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
 
 def test_the_rules_know_the_number_that_ray_serve_gives_to_running() -> None:
     assert ApplicationStatus.RUNNING.to_numeric() == 6 == max(status.to_numeric() for status in ApplicationStatus)
+
+
+@pytest.mark.parametrize(("kind", "plural"), [("PodMonitor", "podmonitors"), ("PrometheusRule", "prometheusrules")])
+def test_the_operator_takes_every_monitor_and_rule(kind: str, plural: str, tmp_path: Path) -> None:
+    """Kubernetes would drop a key that the CRD does not name, and say nothing."""
+    path = f"example/prometheus-operator-crd/monitoring.coreos.com_{plural}.yaml"
+    location = schemas.prepare_crd(tmp_path, schemas.module_crd(*schemas.PROMETHEUS_OPERATOR, path))
+    objects = {obj["metadata"]["name"]: obj for obj in render(VALUES) if obj["kind"] == kind}
+    (tmp_path / "objects").mkdir()
+    schemas.kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path / "objects")
 
 
 def test_prometheus_finds_rules_and_monitors_by_the_label_that_it_looks_for() -> None:
