@@ -1,5 +1,6 @@
 """Alert rules, dashboards and monitors: what they ask for exists, they are what their readers take, and alerts fire."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -23,9 +24,10 @@ MODEL: Json = {"source": "owner/a", "vram": "1Gi"}
 VALUES: Json = {
     "models": {"a": MODEL},
     "gateway": KEYS,
-    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}, "dashboards": {"enabled": True}},
 }
 RULES = CHART / "files" / "rules.yaml"
+DASHBOARDS = {path.name: json.loads(path.read_text()) for path in (CHART / "files" / "dashboards").glob("*.json")}
 # What Prometheus itself says of each pod that a PodMonitor finds.
 TARGET = frozenset({"job", "namespace", "pod", "container", "instance"})
 
@@ -177,5 +179,65 @@ def test_the_jobs_that_rules_ask_for_keep_their_names_in_every_release() -> None
     assert jobs == set(asked) == {"hive-agent", "hive-gateway", "hive-ray"}
 
 
-def test_nothing_of_prometheus_is_made_unasked() -> None:
-    assert {"PodMonitor", "PrometheusRule"}.isdisjoint(obj["kind"] for obj in render({"models": {"a": MODEL}}))
+def test_nothing_of_prometheus_or_grafana_is_made_unasked() -> None:
+    rendered = render({"models": {"a": MODEL}})
+    assert {"PodMonitor", "PrometheusRule"}.isdisjoint(obj["kind"] for obj in rendered)
+    assert not any("dashboard" in obj["metadata"]["name"] for obj in rendered)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_metric_and_label_of_a_dashboard_exists(name: str, metrics: dict[str, Labels]) -> None:
+    """In its panels, their legends, and the choices of its variables."""
+    for panel in DASHBOARDS[name]["panels"]:
+        for target in panel["targets"]:
+            found = promql.labels(target["expr"].replace("$__rate_interval", "5m"), metrics)
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= found, panel["title"]
+    for variable in _variables(name, "query"):
+        (choice,) = re.findall(r"label_values\((.+), (\w+)\)", variable["query"])
+        assert choice[1] in promql.labels(choice[0], metrics)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_asks_the_data_source_that_is_chosen_and_knows_its_variables(name: str) -> None:
+    (source,) = _variables(name, "datasource")
+    assert source["query"] == "prometheus"
+    asking = [*DASHBOARDS[name]["panels"], *_variables(name, "query")]
+    assert {one["datasource"]["uid"] for one in asking} == {f"${{{source['name']}}}"}
+    used = set(re.findall(r"\$(?!__)(\w+)", json.dumps(DASHBOARDS[name])))
+    assert used == {variable["name"] for variable in _variables(name, "query")}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_of_a_dashboard_have_an_id_and_a_place_of_their_own(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    cells = [cell for panel in panels for cell in _cells(panel["gridPos"])]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) == 23
+    for panel in panels:
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+
+
+def test_grafanas_sidecar_finds_every_dashboard_as_it_is_also_without_the_prometheus_operator() -> None:
+    values = {"models": {"a": MODEL}, "monitoring": {"dashboards": {"enabled": True, "labels": {"team": "research"}}}}
+    rendered = [obj for obj in render(values) if "dashboard" in obj["metadata"]["name"]]
+    assert [obj["metadata"]["name"] for obj in rendered] == ["hive-dashboard-serving", "hive-dashboard-vram"]
+    data = {key: text for obj in rendered for key, text in obj["data"].items()}
+    assert {key: json.loads(text) for key, text in data.items()} == {
+        f"hive-{key}": DASHBOARDS[key] for key in DASHBOARDS
+    }
+    assert all(obj["kind"] == "ConfigMap" for obj in rendered)
+    assert all(
+        obj["metadata"]["labels"].items() >= {"grafana_dashboard": "1", "team": "research"}.items() for obj in rendered
+    )
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 2
+
+
+def _variables(name: str, kind: str) -> list[Json]:
+    return [variable for variable in DASHBOARDS[name]["templating"]["list"] if variable["type"] == kind]
+
+
+def _cells(place: Json) -> list[tuple[int, int]]:
+    """The cells of Grafana's grid, 24 wide, that a panel covers."""
+    columns = range(place["x"], place["x"] + place["w"])
+    return [(x, y) for x in columns for y in range(place["y"], place["y"] + place["h"])]
