@@ -1,10 +1,8 @@
 """What the chart renders is what Kubernetes and KubeRay take, unknown fields included, in every supported version."""
 
 import base64
-import json
 import os
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import yaml
 from gateway import settings as gateway_settings
 from serve_app import settings as replica_settings
 from tests.chart import schemas
-from tests.chart.helm import Json, find, render, tool, value_sets
+from tests.chart.helm import Json, find, render, value_sets
 from vram_agent import settings as agent_settings
 
 
@@ -37,7 +35,7 @@ def test_kubernetes_takes_every_object_and_every_ray_pod(
     objects = {
         f"{name}-{index}": obj for name, rendered in manifests.items() for index, obj in enumerate(_native(rendered))
     }
-    _kubeconform(objects, version, location, tmp_path)
+    schemas.kubeconform(objects, version, location, tmp_path)
 
 
 def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location: list[str], tmp_path: Path) -> None:
@@ -45,7 +43,7 @@ def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location
     if schemas.crd_folder() is None:
         pytest.skip("KubeRay's CRDs are not here: set KUBERAY_CRDS to the folder with ray.io_rayservices.yaml")
     objects = {name: find(rendered, "RayService") for name, rendered in manifests.items()}
-    _kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
+    schemas.kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
 
 
 def test_every_object_has_a_name_of_its_own_in_the_releases_namespace(manifests: dict[str, list[Json]]) -> None:
@@ -179,26 +177,3 @@ def _nulls(node: object, path: str) -> Iterable[str]:
     elif isinstance(node, list):
         for index, value in enumerate(node):
             yield from _nulls(value, f"{path}[{index}]")
-
-
-def _kubeconform(objects: dict[str, Json], version: str, location: list[str], folder: Path) -> None:
-    """Every object is valid, and none was left out."""
-    for name, obj in objects.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(obj))
-    done = subprocess.run(
-        [
-            tool("kubeconform"),
-            "-strict",
-            "-summary",
-            "-output=json",
-            f"-kubernetes-version={version}",
-            *location,
-            folder,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(done.stdout)
-    assert done.returncode == 0, f"{done.stderr}{json.dumps(report.get('resources'), indent=1)}"
-    assert report["summary"] == {"valid": len(objects), "invalid": 0, "errors": 0, "skipped": 0}
