@@ -269,6 +269,7 @@ def values(models: Json, folder: Path, **more: Any) -> Path:
     env = {
         "TORCHDYNAMO_DISABLE": "1",  # the image has no compiler
         "VLLM_TARGET_DEVICE": "cpu",  # there is a driver, and no GPU
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else all engines share one core
         "LD_LIBRARY_PATH": str(nvml),
         "FAKE_NVML_STATE": str(nvml / "state"),
     }
