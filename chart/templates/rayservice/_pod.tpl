@@ -88,6 +88,12 @@ containers:
   - name: ray-worker
     {{- include "hive.container" (dict "root" .root "group" .group "socket" true) | nindent 4 }}
     command: [python, -m, serve_app.worker]
+    # KubeRay's own probe asks for Serve's proxy too, which runs on the head alone: no worker would ever be ready. With
+    # this one <name>-serve-svc lists workers that serve nothing; clients use the gateway, or <name>-head-svc directly.
+    readinessProbe:
+      httpGet: {path: /api/local_raylet_healthz, port: 52365}
+      periodSeconds: 5
+      timeoutSeconds: 5
     resources:
       requests:
         {{- toYaml .group.resources.requests | nindent 8 }}
