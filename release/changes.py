@@ -29,9 +29,10 @@ def worker_counts(cluster: Json, service: Json) -> list[Json]:
     for number, group in enumerate(cluster["spec"]["workerGroupSpecs"]):
         name, at = group["groupName"], f"/spec/workerGroupSpecs/{number}"
         asked = wanted.get(name, group)
-        # Under an autoscaler `replicas` is its own, as long as it lies between the bounds.
         counts = {key: asked[key] for key in COUNTS}
-        if cluster["spec"].get("enableInTreeAutoscaling"):
+        # Under an autoscaler `replicas` is its own, as long as it lies between the bounds. One that is only asked for
+        # comes with the next cluster; until then no worker may go because the bounds have a lower end.
+        if autoscaled(cluster["spec"]) or autoscaled(service["spec"]["rayClusterConfig"]):
             counts["replicas"] = min(max(group["replicas"], asked["minReplicas"]), asked["maxReplicas"])
         steps = [
             {"op": "replace", "path": f"{at}/{key}", "value": value}
@@ -41,6 +42,11 @@ def worker_counts(cluster: Json, service: Json) -> list[Json]:
         if steps:
             patch += [{"op": "test", "path": f"{at}/groupName", "value": name}, *steps]
     return patch
+
+
+def autoscaled(cluster: Json) -> bool:
+    """Whether this RayCluster's spec has Ray's autoscaler."""
+    return bool(cluster.get("enableInTreeAutoscaling"))
 
 
 def templates(service: Json) -> dict[str, str]:

@@ -82,10 +82,10 @@ FULL: Json = {
             "resources": {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {}},
         },
         "ram": {
-            "replicas": 0,
+            "autoscaling": {"min": 0, "max": 3, "vram": "48Gi"},
             "gpusPerWorker": 1,
             "gpuResource": "",
-            "resources": {"requests": {}, "limits": {"memory": "64Gi"}},
+            "resources": {"requests": {"cpu": 8}, "limits": {"memory": "64Gi"}},
         },
     },
     "gateway": {

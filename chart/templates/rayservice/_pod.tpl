@@ -19,7 +19,8 @@ metadata:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-automountServiceAccountToken: false
+# KubeRay makes the account of the head's autoscaler, and no other process here talks to the API server.
+automountServiceAccountToken: {{ .token | default false }}
 # Longer than Ray takes to drain a node (30 s) and Serve to end what still answers.
 terminationGracePeriodSeconds: 120
 # The user of the image; its group owns the models volume.
@@ -64,7 +65,7 @@ volumes:
 {{- end }}
 
 {{- define "hive.headSpec" -}}
-{{ include "hive.podSpec" (dict "root" . "group" .Values.head) }}
+{{ include "hive.podSpec" (dict "root" . "group" .Values.head "token" (include "hive.autoscaled" . | empty | not)) }}
 containers:
   - name: ray-head
     {{- include "hive.container" (dict "root" . "group" .Values.head) | nindent 4 }}
@@ -99,6 +100,36 @@ containers:
         {{- toYaml .group.resources.requests | nindent 8 }}
       limits:
         {{- toYaml $limits | nindent 8 }}
+{{- end }}
+
+{{/* KubeRay puts this container into the head pod, with the image of Ray's own. */}}
+{{- define "hive.autoscaler" -}}
+version: v2
+idleTimeoutSeconds: {{ .Values.ray.autoscaler.idleTimeoutSeconds }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  runAsNonRoot: true
+  readOnlyRootFilesystem: true
+  {{- include "hive.containerSecurity" . | nindent 2 }}
+env:
+  - name: HOME
+    value: /tmp
+  - name: RAY_USAGE_STATS_ENABLED
+    value: "0"
+  {{- if eq .Values.ray.auth.mode "disabled" }}
+  - name: RAY_AUTH_MODE
+    value: disabled
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml .Values.ray.autoscaler.resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{- define "hive.container" -}}

@@ -80,6 +80,21 @@ def test_an_autoscaler_keeps_its_count_between_the_bounds(runs: int, becomes: in
     assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (becomes, 2, 5)
 
 
+@pytest.mark.parametrize(("runs", "becomes"), [(4, 4), (9, 5)])
+def test_no_worker_goes_because_an_autoscaler_is_asked_for_that_does_not_run_yet(runs: int, becomes: int) -> None:
+    asked = service(group("a", 1) | {"maxReplicas": 5})
+    asked["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] = True
+    running = cluster(group("a", runs), enableInTreeAutoscaling=False)
+    (found,) = applied(worker_counts(running, asked), running)["spec"]["workerGroupSpecs"]
+    assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (becomes, 1, 5)
+
+
+def test_without_its_autoscaler_a_group_has_the_count_that_is_asked_for() -> None:
+    running = cluster(group("a", 1) | {"replicas": 4, "maxReplicas": 5}, enableInTreeAutoscaling=True)
+    (found,) = applied(worker_counts(running, service(group("a", 2))), running)["spec"]["workerGroupSpecs"]
+    assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (2, 2, 2)
+
+
 def test_pods_of_another_template_are_named_by_group() -> None:
     pods = [
         pod("head", "headgroup", "head-old"),
