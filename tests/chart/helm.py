@@ -80,6 +80,7 @@ FULL: Json = {
             "gpusPerWorker": 4,
             "gpuResource": "nvidia.com/gpu",
             "resources": {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {}},
+            "shmSize": "8Gi",
         },
         "ram": {
             "autoscaling": {"min": 0, "max": 3, "vram": "48Gi"},

@@ -59,6 +59,11 @@ volumes:
   - name: agent
     hostPath: {path: /run/hive, type: DirectoryOrCreate}
   {{- end }}
+  {{- with .group.shmSize }}
+  # In place of KubeRay's own, which it leaves out where something is mounted there.
+  - name: shm
+    emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+  {{- end }}
   {{- with .root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -183,6 +188,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if .socket }}
   - {name: agent, mountPath: /run/hive}
+  {{- end }}
+  {{- if .group.shmSize }}
+  - {name: shm, mountPath: /dev/shm}
   {{- end }}
   {{- with .root.Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
