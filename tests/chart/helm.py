@@ -110,6 +110,13 @@ FULL: Json = {
             "annotations": {"lb.example/pool": "a"},
             "loadBalancerClass": "lb.example/class",
         },
+        "ingress": {
+            "host": "llm.example",
+            "className": "nginx",
+            "tlsSecret": "llm-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
+        },
+        "httpRoute": {"parentRefs": [{"name": "public", "namespace": "infra"}], "hostnames": ["llm.example"]},
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}],
     },

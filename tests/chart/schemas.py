@@ -1,7 +1,11 @@
-"""JSON Schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, KubeRay's from its CRDs."""
+"""JSON Schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, others' from their CRDs."""
 
+import functools
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ Json = dict[str, Any]
 KUBERNETES = [f"1.{minor}.0" for minor in range(28, 35)]
 BUNDLED = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema")
 CRD_FILE = "ray.io_rayservices.yaml"
+GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
+ROUTE_FILE = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
 def crd_folder() -> Path | None:
@@ -24,8 +30,24 @@ def crd_folder() -> Path | None:
     return folder if (folder / CRD_FILE).exists() else None
 
 
+@functools.cache
+def route_crd() -> Path | None:
+    """HTTPRoute's CRD, from the Go module of the Gateway API; None where Go can't get it."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    done = subprocess.run(
+        [go, "mod", "download", "-json", GATEWAY_API],
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Path(json.loads(done.stdout)["Dir"], ROUTE_FILE) if done.returncode == 0 else None
+
+
 def prepare(target: Path, objects: Iterable[Json]) -> list[str]:
-    """Write the schemas of these objects' kinds, and RayService's where its CRD is there.
+    """Write the schemas of these objects' kinds, and RayService's and HTTPRoute's where their CRDs are there.
 
     Returns:
         kubeconform's arguments that make it look there and nowhere else.
@@ -40,9 +62,11 @@ def prepare(target: Path, objects: Iterable[Json]) -> list[str]:
             schema.pop("$id", None)
             (target / name / f"{stem}.json").write_text(json.dumps(schema))
     (target / "crd").mkdir()
-    if folder := crd_folder():
-        crd = yaml.load((folder / CRD_FILE).read_text(), yaml.CSafeLoader)
-        (target / "crd" / "rayservice-ray-v1.json").write_text(json.dumps(crd_schema(crd)))
+    folder = crd_folder()
+    for name, file in {"rayservice-ray-v1": folder and folder / CRD_FILE, "httproute-gateway-v1": route_crd()}.items():
+        if file:
+            crd = yaml.load(file.read_text(), yaml.CSafeLoader)
+            (target / "crd" / f"{name}.json").write_text(json.dumps(crd_schema(crd)))
     places = (
         "{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json",
         "crd/{{.ResourceKind}}{{.KindSuffix}}.json",

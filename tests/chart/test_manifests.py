@@ -48,6 +48,13 @@ def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location
     _kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
 
 
+def test_the_gateway_api_takes_the_route(manifests: dict[str, list[Json]], location: list[str], tmp_path: Path) -> None:
+    """Of its standard channel, which knows timeouts."""
+    if schemas.route_crd() is None:
+        pytest.skip(f"HTTPRoute's CRD can't be had: it comes with Go from {schemas.GATEWAY_API}")
+    _kubeconform({"full": find(manifests["full"], "HTTPRoute")}, schemas.KUBERNETES[-1], location, tmp_path)
+
+
 def test_every_object_has_a_name_of_its_own_in_the_releases_namespace(manifests: dict[str, list[Json]]) -> None:
     """And nothing is cluster-wide, so a tenant can install it."""
     for rendered in manifests.values():
@@ -156,7 +163,7 @@ def _pods(rendered: list[Json]) -> list[Json]:
 
 def _native(rendered: list[Json]) -> list[Json]:
     """What Kubernetes itself knows, with the Ray pods in place of the RayService."""
-    return [obj for obj in rendered if obj["kind"] != "RayService"] + _ray_pods(rendered)
+    return [obj for obj in rendered if obj["kind"] not in ("RayService", "HTTPRoute")] + _ray_pods(rendered)
 
 
 def _ray_pods(rendered: list[Json]) -> list[Json]:
