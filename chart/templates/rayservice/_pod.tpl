@@ -1,17 +1,34 @@
 {{/* Parts that the head's and the workers' pods share. Nothing here may change with a release of the chart. */}}
 
 {{/* app.kubernetes.io/name belongs to KubeRay on these pods: its head Service selects by it. The digest tells which pods
-were made from this template: KubeRay changes none that runs. (dict "root" $ "component" "head" "spec" "..."). */}}
+were made from this template: KubeRay changes none that runs. (dict "root" $ "component" "head" "digest" "..."). */}}
 {{- define "hive.podMetadata" -}}
 metadata:
   labels:
     app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     app.kubernetes.io/component: {{ .component }}
   annotations:
-    hive/template: {{ sha256sum .spec | trunc 16 | quote }}
+    hive/template: {{ quote .digest }}
     {{- with .annotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* Digest of each pod template by its group's name in KubeRay, as JSON. */}}
+{{- define "hive.templates" -}}
+{{- $digests := dict "headgroup" (include "hive.headSpec" . | sha256sum | trunc 16) -}}
+{{- range $name, $group := .Values.workerGroups -}}
+  {{- $spec := include "hive.workerSpec" (dict "root" $ "group" $group) -}}
+  {{- $_ := set $digests $name (print $spec (include "hive.workerResources" $group) | sha256sum | trunc 16) -}}
+{{- end -}}
+{{- toJson $digests -}}
+{{- end }}
+
+{{/* The autoscaler has to know what a worker brings before there is one. The worker then says what it found. */}}
+{{- define "hive.workerResources" -}}
+{{- with .autoscaling -}}
+{{ include "hive.vramResource" $.gpusPerWorker }}: {{ include "hive.quantity" (dict "quantity" .vram "unit" "Mi") | quote }}
+{{- end -}}
 {{- end }}
 
 {{- define "hive.podSpec" -}}
