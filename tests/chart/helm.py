@@ -120,7 +120,7 @@ FULL: Json = {
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}],
     },
-    "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576},
+    "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576, "driverLimits": True},
 }
 # Nobody is asked for anything.
 OPEN: Json = {
