@@ -6,6 +6,7 @@ PINS := $(if $(wildcard /dev/nvidiactl),cuda,cpu)
 UV := .venv/bin/uv
 READY := .venv/.ready-$(PINS)
 MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
+KUBERNETES := tools/bin/kubernetes
 QUESTION := gemma-3-270m: What is the capital of France?
 
 .PHONY: run stop test e2e chart-docs lint format tools requirements bench storm agent-cost gpu-check clean
@@ -21,7 +22,7 @@ test: $(READY) tools ## Every test there is
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny tiny-lora tiny-embedding tiny-vision tiny-whisper
 	.venv/bin/python -m pytest -m "not cluster"
 
-e2e: $(READY) tools $(KUBERNETES)/kubelet ## The chart on a real Kubernetes of this machine's own; needs root, Go and a KubeRay operator
+e2e: $(READY) tools $(KUBERNETES)/kubelet ## The chart on a real Kubernetes of this machine's own, with the KubeRay operator that is on PATH or a stand-in; root, Go
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny
 	.venv/bin/python -m pytest -m cluster tests/cluster
 
@@ -46,7 +47,6 @@ tools: ## helm, helm-unittest, helm-docs and kubeconform from their Go modules, 
 	  echo "Go is not here: tests that need helm-unittest or kubeconform will say so and be skipped"; \
 	fi
 
-KUBERNETES := tools/bin/kubernetes
 KUBERNETES_VERSION := k8s.io/component-base/version
 
 # Each file is as new as the build, so that it is made once; etcd calls its own program `server`.

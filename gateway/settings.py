@@ -9,7 +9,7 @@ from pathlib import Path
 class Settings:
     """Where things are. Paths are relative to the working directory, which Envoy shares."""
 
-    dashboard: str  # of Ray, like http://hive-head-svc:8265
+    dashboard: str  # of Ray, like http://hive-ray:8265
     token_file: Path | None  # of Ray; None: it asks for none
     keys: Path | None  # a file for each client; None: nobody is asked for a key
     config: Path = Path("config")  # what the chart rendered

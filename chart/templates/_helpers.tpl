@@ -139,3 +139,8 @@ seccompProfile:
 {{- define "hive.gatewayUrl" -}}
 http://{{ include "hive.componentName" (dict "root" . "component" "gateway") }}.{{ .Release.Namespace }}{{ eq (int .Values.gateway.service.port) 80 | ternary "" (printf ":%d" (int .Values.gateway.service.port)) }}
 {{- end }}
+
+{{/* The Service of Ray's head. */}}
+{{- define "hive.headService" -}}
+{{ eq .Values.ray.upgradeStrategy "None" | ternary (include "hive.componentName" (dict "root" . "component" "ray")) (printf "%s-head-svc" (include "hive.fullname" .)) }}
+{{- end }}

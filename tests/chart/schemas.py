@@ -1,27 +1,31 @@
-"""JSON Schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, others' from their CRDs."""
+"""JSON Schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, all others from CRDs.
+
+KubeRay's CRDs are in a folder, those of other projects in their Go modules.
+"""
 
 import functools
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pytest
 import yaml
 
-from tests.chart.helm import ROOT
+from tests.chart.helm import ROOT, tool
 
 Json = dict[str, Any]
 
 KUBERNETES = [f"1.{minor}.0" for minor in range(28, 35)]
 BUNDLED = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema")
 CRD_FILE = "ray.io_rayservices.yaml"
-GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
-ROUTE_FILE = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+# Go modules, for module_crd.
+PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.90.1")
+GATEWAY_API = ("sigs.k8s.io/gateway-api", "v1.4.0")
 
 
 def crd_folder() -> Path | None:
@@ -31,23 +35,24 @@ def crd_folder() -> Path | None:
 
 
 @functools.cache
-def route_crd() -> Path | None:
-    """HTTPRoute's CRD, from the Go module of the Gateway API; None where Go can't get it."""
-    go = shutil.which("go")
-    if go is None:
-        return None
-    done = subprocess.run(
-        [go, "mod", "download", "-json", GATEWAY_API],
-        cwd=tempfile.gettempdir(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Path(json.loads(done.stdout)["Dir"], ROUTE_FILE) if done.returncode == 0 else None
+def module_folder(module: str, version: str) -> Path:
+    """A Go module's files, in Go's own cache; skips the test where there is no Go."""
+    if shutil.which("go") is None:
+        pytest.skip(f"Go is missing, which would get the CRDs of {module}")
+    command = ["go", "mod", "download", "-json", f"{module}@{version}"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(json.loads(done.stdout)["Dir"])
+
+
+def module_crd(module: str, version: str, path: str) -> Json:
+    """A CRD among the files of a Go module."""
+    crd: Json = yaml.load((module_folder(module, version) / path).read_text(), yaml.CSafeLoader)
+    return crd
 
 
 def prepare(target: Path, objects: Iterable[Json]) -> list[str]:
-    """Write the schemas of these objects' kinds, and RayService's and HTTPRoute's where their CRDs are there.
+    """Write the schemas of these objects' kinds, and RayService's where its CRD is there.
 
     Returns:
         kubeconform's arguments that make it look there and nowhere else.
@@ -62,16 +67,33 @@ def prepare(target: Path, objects: Iterable[Json]) -> list[str]:
             schema.pop("$id", None)
             (target / name / f"{stem}.json").write_text(json.dumps(schema))
     (target / "crd").mkdir()
-    folder = crd_folder()
-    for name, file in {"rayservice-ray-v1": folder and folder / CRD_FILE, "httproute-gateway-v1": route_crd()}.items():
-        if file:
-            crd = yaml.load(file.read_text(), yaml.CSafeLoader)
-            (target / "crd" / f"{name}.json").write_text(json.dumps(crd_schema(crd)))
-    places = (
-        "{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}/{{.ResourceKind}}{{.KindSuffix}}.json",
-        "crd/{{.ResourceKind}}{{.KindSuffix}}.json",
-    )
-    return [argument for place in places for argument in ("-schema-location", f"{target}/{place}")]
+    if folder := crd_folder():
+        prepare_crd(target / "crd", yaml.load((folder / CRD_FILE).read_text(), yaml.CSafeLoader))
+    native = "{{.NormalizedKubernetesVersion}}-local{{.StrictSuffix}}"
+    return [*_location(target / native), *_location(target / "crd")]
+
+
+def prepare_crd(target: Path, crd: Json) -> list[str]:
+    """Write the schema of a CRD's v1 into this folder, and say kubeconform's arguments that make it look there."""
+    obj = {"kind": crd["spec"]["names"]["kind"], "apiVersion": f"{crd['spec']['group']}/v1"}
+    (target / f"{_stem(obj)}.json").write_text(json.dumps(crd_schema(crd)))
+    return _location(target)
+
+
+def _location(folder: Path) -> list[str]:
+    return ["-schema-location", f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"]
+
+
+def kubeconform(objects: Mapping[str, Json], version: str, location: list[str], folder: Path) -> None:
+    """Every object is valid, and none was left out."""
+    for name, obj in objects.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(obj))
+    flags = ["-strict", "-summary", "-output=json", f"-kubernetes-version={version}"]
+    command = [tool("kubeconform"), *flags, *location, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, f"{done.stderr}{json.dumps(report.get('resources'), indent=1)}"
+    assert report["summary"] == {"valid": len(objects), "invalid": 0, "errors": 0, "skipped": 0}
 
 
 def _stem(obj: Json) -> str:

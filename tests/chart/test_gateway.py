@@ -232,11 +232,17 @@ def test_a_limit_is_of_one_client_whatever_yaml_takes_its_name_for() -> None:
 
 
 def test_discovery_finds_the_head_behind_the_longest_name() -> None:
-    """KubeRay names the head's Service after the RayService, whole."""
-    values: Json = {"fullnameOverride": "abcdefghijabcdefghijabcdefghijabcdefghijabcdefg"}
+    """The chart's own Service of the head, or KubeRay's, which is named after the RayService, whole."""
+    name = "abcdefghijabcdefghijabcdefghijabcdefghijabcdefg"
+    assert _dashboard({"fullnameOverride": name}) == f"http://{name}-ray:8265"
+    beside: Json = {"fullnameOverride": name, "ray": {"upgradeStrategy": "NewCluster"}}
+    assert _dashboard(beside) == f"http://{name}-head-svc:8265"
+
+
+def _dashboard(values: Json) -> str:
     pod = find(render(values), "Deployment")["spec"]["template"]["spec"]
     env = {entry["name"]: entry["value"] for entry in pod["containers"][1]["env"]}
-    assert env["HIVE_DASHBOARD_URL"] == f"http://{values['fullnameOverride']}-head-svc:8265"
+    return str(env["HIVE_DASHBOARD_URL"])
 
 
 def test_rendering_twice_gives_the_same_files() -> None:

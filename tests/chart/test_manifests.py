@@ -1,10 +1,8 @@
 """What the chart renders is what Kubernetes and KubeRay take, unknown fields included, in every supported version."""
 
 import base64
-import json
 import os
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import yaml
 from gateway import settings as gateway_settings
 from serve_app import settings as replica_settings
 from tests.chart import schemas
-from tests.chart.helm import Json, find, render, tool, value_sets
+from tests.chart.helm import Json, find, ray_service, render, value_sets
 from vram_agent import settings as agent_settings
 
 
@@ -37,7 +35,7 @@ def test_kubernetes_takes_every_object_and_every_ray_pod(
     objects = {
         f"{name}-{index}": obj for name, rendered in manifests.items() for index, obj in enumerate(_native(rendered))
     }
-    _kubeconform(objects, version, location, tmp_path)
+    schemas.kubeconform(objects, version, location, tmp_path)
 
 
 def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location: list[str], tmp_path: Path) -> None:
@@ -45,14 +43,16 @@ def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location
     if schemas.crd_folder() is None:
         pytest.skip("KubeRay's CRDs are not here: set KUBERAY_CRDS to the folder with ray.io_rayservices.yaml")
     objects = {name: find(rendered, "RayService") for name, rendered in manifests.items()}
-    _kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
+    schemas.kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
 
 
-def test_the_gateway_api_takes_the_route(manifests: dict[str, list[Json]], location: list[str], tmp_path: Path) -> None:
+def test_the_gateway_api_takes_the_route(manifests: dict[str, list[Json]], tmp_path: Path) -> None:
     """Of its standard channel, which knows timeouts."""
-    if schemas.route_crd() is None:
-        pytest.skip(f"HTTPRoute's CRD can't be had: it comes with Go from {schemas.GATEWAY_API}")
-    _kubeconform({"full": find(manifests["full"], "HTTPRoute")}, schemas.KUBERNETES[-1], location, tmp_path)
+    path = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+    location = schemas.prepare_crd(tmp_path, schemas.module_crd(*schemas.GATEWAY_API, path))
+    (tmp_path / "objects").mkdir()
+    routes = {"full": find(manifests["full"], "HTTPRoute")}
+    schemas.kubeconform(routes, schemas.KUBERNETES[-1], location, tmp_path / "objects")
 
 
 def test_every_object_has_a_name_of_its_own_in_the_releases_namespace(manifests: dict[str, list[Json]]) -> None:
@@ -137,9 +137,33 @@ def test_discovery_finds_all_its_settings(manifests: dict[str, list[Json]], monk
             for folder in filter(None, (settings.keys, settings.token_file and settings.token_file.parent)):
                 assert mounts[str(folder)]["readOnly"]
             cluster = find(rendered, "RayService")
-            ports = _containers(cluster["spec"]["rayClusterConfig"]["headGroupSpec"]["template"])[0]["ports"]
-            (port,) = [port["containerPort"] for port in ports if port["name"] == "dashboard"]
-            assert settings.dashboard == f"http://{cluster['metadata']['name']}-head-svc:{port}"
+            head = cluster["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+            (port,) = [port["containerPort"] for port in _containers(head)[0]["ports"] if port["name"] == "dashboard"]
+            services = [obj for obj in rendered if obj["kind"] == "Service"]
+            labels = head["metadata"]["labels"] | {"ray.io/node-type": "head"}
+            of_head = [obj for obj in services if obj["spec"]["selector"].items() <= labels.items()]
+            kuberays = [f"{cluster['metadata']['name']}-head-svc"]  # where two clusters may be, the chart makes none
+            (service,) = [obj["metadata"]["name"] for obj in of_head] or kuberays
+            assert settings.dashboard == f"http://{service}:{port}"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"auth": {"mode": "disabled"}},
+        {"auth": {"existingSecret": "another"}},
+        {"gcsFaultTolerance": {"redisAddress": "redis:6379"}},
+    ],
+)
+def test_options_of_the_whole_cluster_are_in_the_digest_of_the_head(edit: Json) -> None:
+    """No pod template shows them, KubeRay brings them to no cluster that runs, and nobody would be told."""
+    before, after = (_digest_of_head(ray) for ray in ({}, edit))
+    assert before != after
+
+
+def _digest_of_head(ray: Json) -> str:
+    cluster = ray_service({"ray": ray})["rayClusterConfig"]
+    return str(cluster["headGroupSpec"]["template"]["metadata"]["annotations"]["hive/template"])
 
 
 def _take_environment(container: Json, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,26 +205,3 @@ def _nulls(node: object, path: str) -> Iterable[str]:
     elif isinstance(node, list):
         for index, value in enumerate(node):
             yield from _nulls(value, f"{path}[{index}]")
-
-
-def _kubeconform(objects: dict[str, Json], version: str, location: list[str], folder: Path) -> None:
-    """Every object is valid, and none was left out."""
-    for name, obj in objects.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(obj))
-    done = subprocess.run(
-        [
-            tool("kubeconform"),
-            "-strict",
-            "-summary",
-            "-output=json",
-            f"-kubernetes-version={version}",
-            *location,
-            folder,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(done.stdout)
-    assert done.returncode == 0, f"{done.stderr}{json.dumps(report.get('resources'), indent=1)}"
-    assert report["summary"] == {"valid": len(objects), "invalid": 0, "errors": 0, "skipped": 0}

@@ -1,11 +1,14 @@
-"""One real Kubernetes with the KubeRay operator and Hive's chart, for all tests of this folder."""
+"""One real Kubernetes with an operator and Hive's chart, for all tests of this folder."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ import pytest
 import yaml
 
 from hive.rendering import ROOT
+from tests import fake_nvml
 from tests.chart import schemas
 from tests.cluster import image
-from tests.cluster.node import API, TOKEN, Node
+from tests.cluster.node import API, HERE, TOKEN, Node
+from vram_agent.api import GIB
 
 Json = dict[str, Any]
 BINARIES = ROOT / "tools" / "bin" / "kubernetes"
@@ -28,12 +33,18 @@ DEBIAN = {  # program -> package
     "iptables": "iptables",
     "conntrack": "conntrack",
     "debootstrap": "debootstrap",
+    "redis-server": "redis-server",
     "unshare": "util-linux",
     "ip": "iproute2",
+    "cc": "gcc",
 }
 PLUGINS = Path("/usr/lib/cni/bridge")  # of the package containernetworking-plugins
 LISTENS = ("metrics-addr", "health-probe-bind-address")  # of the operator
 RELEASE, NAMESPACE = "hive", "llm"
+# Two GPUs of the one node, and a worker group for each: with the defaults of headroom and safety, 7.25 and 3.25 GiB.
+LARGE, SMALL = "GPU-large", "GPU-small"
+REDIS_PORT, REDIS_PASSWORD = 6380, "e2e"
+figures: list[tuple[str, float]] = []  # what took how many seconds
 
 
 def missing() -> str | None:
@@ -48,13 +59,19 @@ def missing() -> str | None:
         return f"no Kubernetes in {BINARIES}: make e2e builds it, where there is Go"
     if schemas.crd_folder() is None:
         return "KubeRay's CRDs are not here: set KUBERAY_CRDS to the folder with ray.io_rayservices.yaml"
-    if operator() is None:
-        return "no KubeRay operator on PATH (kuberay-operator or ray-operator)"
     return None
 
 
 def operator() -> str | None:
+    """KubeRay's, where it is on PATH."""
     return shutil.which("kuberay-operator") or shutil.which("ray-operator")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures:
+        terminalreporter.section(f"seconds on a real Kubernetes, with {operator() or 'the stand-in for KubeRay'}")
+        for what, seconds in figures:
+            terminalreporter.line(f"{seconds:7.1f}  {what}")
 
 
 @dataclass
@@ -63,6 +80,24 @@ class Cluster:
 
     node: Node
     folder: Path
+    asked: Json = field(default_factory=dict)  # the values of the last upgrade
+
+    def upgrade(self, models: Json, *flags: str, **more: Any) -> str:
+        """Install or upgrade, and say what Helm printed."""
+        self.asked = {"models": models} | more
+        file = values(models, self.folder, **more)
+        done = self.helm("upgrade", "--install", RELEASE, "chart", "-n", NAMESPACE, "-f", str(file), *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def settle(self, seconds: float = 600) -> float:
+        """Seconds until every model that was asked for has the replicas that were asked for, and answers."""
+        wanted = {name: entry.get("replicas", 1) for name, entry in self.asked["models"].items()}
+        began = time.monotonic()
+        wait_for("the replicas", lambda: {name: len(own) for name, own in self.pids().items()} == wanted, seconds)
+        for name in wanted:
+            wait_for(f"{name} answers", lambda name=name: self.answers(name), 60)  # type: ignore[misc]
+        return time.monotonic() - began
 
     def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "tools" / "bin" / "helm"), "--kubeconfig", str(self.node.kubeconfig), *arguments]
@@ -78,20 +113,25 @@ class Cluster:
         found: list[Json] = self.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={labels}")["items"]
         return found
 
-    def log(self, pod: str, container: str) -> str:
-        return api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log?container={container}").text
-
     def delete_pod(self, name: str) -> None:
         api("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}").raise_for_status()
 
-    @property
+    def revision(self) -> int:
+        """Of the release."""
+        done = self.helm("history", RELEASE, "-n", NAMESPACE, "--max", "1", "-o", "json")
+        return int(json.loads(done.stdout)[0]["revision"])
+
     def service(self) -> Json:
         return self.get(f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayservices/{RELEASE}")
 
     def states(self) -> dict[str, str]:
-        """State of each model, as KubeRay has it from Serve."""
-        active = self.service.get("status", {}).get("activeServiceStatus", {})
+        """State of each model, as the RayService tells it."""
+        active = self.service().get("status", {}).get("activeServiceStatus", {})
         return {name: one["status"] for name, one in active.get("applicationStatuses", {}).items()}
+
+    def uids(self) -> set[str]:
+        """Of the Ray pods."""
+        return {pod["metadata"]["uid"] for pod in self.pods("ray.io/is-ray-node=yes")}
 
     @property
     def gateway(self) -> str:
@@ -101,21 +141,88 @@ class Cluster:
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.gateway}/v1", api_key="none", max_retries=3, timeout=60)
 
+    def ask(self, model: str) -> httpx.Response:
+        body = {"model": model, "prompt": "hello", "max_tokens": 2}
+        return httpx.post(f"{self.gateway}/v1/completions", json=body, timeout=60)
+
+    def answers(self, model: str) -> bool:
+        try:
+            return self.ask(model).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def leases(self) -> list[Json]:
-        """Of every agent."""
+        """Of every agent; none while it is away."""
         found = []
         for pod in self.pods("app.kubernetes.io/component=agent"):
-            state = httpx.get(f"http://{pod['status']['podIP']}:9410/v1/state", timeout=10).json()
+            try:
+                state = httpx.get(f"http://{pod['status']['podIP']}:9410/v1/state", timeout=10).json()
+            except (httpx.HTTPError, KeyError):
+                continue
             found += state["leases"]
         return found
+
+    def serving(self) -> list[Json]:
+        return [lease for lease in self.leases() if lease["state"] == "ACTIVE"]
 
     def pids(self) -> dict[str, set[int]]:
         """PIDs that hold a lease that serves, by model."""
         found: dict[str, set[int]] = {}
-        for lease in self.leases():
-            if lease["state"] == "ACTIVE":
-                found.setdefault(lease["model"], set()).add(lease["pid"])
+        for lease in self.serving():
+            found.setdefault(lease["model"], set()).add(lease["pid"])
         return found
+
+    def devices(self, model: str) -> set[str]:
+        """Where its replicas are."""
+        return {device for lease in self.serving() if lease["model"] == model for device in lease["devices"]}
+
+    def agents(self) -> list[str]:
+        """Names of the pods."""
+        return [pod["metadata"]["name"] for pod in self.pods("app.kubernetes.io/component=agent")]
+
+    def head(self, *, ready: bool = False) -> str:
+        """Name of the head pod that is not on its way out; empty: there is none."""
+        for pod in self.pods("ray.io/node-type=head"):
+            conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+            if "deletionTimestamp" not in pod["metadata"] and (not ready or conditions.get("Ready") == "True"):
+                return str(pod["metadata"]["name"])
+        return ""
+
+    def worker_of(self, device: str) -> str:
+        """Name of the worker pod that has the device."""
+        (pod,) = self.pods(f"ray.io/node-type=worker,ray.io/group={device.removeprefix('GPU-')}")
+        return str(pod["metadata"]["name"])
+
+
+class Load:
+    """Light and steady: one request after the other to one model, from entering to leaving.
+
+    Args:
+        retries: how often the official client tries again, as it does by itself where the gateway says so.
+    """
+
+    def __init__(self, cluster: Cluster, model: str, retries: int = 0) -> None:
+        self._client = openai.OpenAI(base_url=f"{cluster.gateway}/v1", api_key="none", max_retries=retries, timeout=60)
+        self._model = model
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answered, self.failed = 0, list[str]()
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(0.2):
+            try:
+                self._client.completions.create(model=self._model, prompt="hello", max_tokens=8)
+                self.answered += 1
+            except openai.OpenAIError as error:
+                self.failed.append(f"{time.strftime('%X')} {error!r}")
 
 
 def api(method: str, path: str, **more: Any) -> httpx.Response:
@@ -129,32 +236,64 @@ def apply(document: Json, path: str) -> None:
     assert answer.status_code in (201, 409), answer.text
 
 
+def tiny(vram: str, **more: Any) -> Json:
+    """An entry of `models`; the engine's arguments are those that a replica on a CPU gets by itself."""
+    engine = {"enforce_eager": True, "worker_extension_cls": "serve_app.amx.WithAmx"}
+    entry: Json = {"source": "./tiny", "vram": vram, "cpu": 0.1, "maxModelLen": 512, "maxNumSeqs": 4, "engine": engine}
+    return entry | more
+
+
+# What every test starts from, and leaves: one on the small GPU, because it fits there best, and one on the large.
+LEFT, RIGHT = tiny("2560Mi"), tiny("4Gi")
+BOTH = {"left": LEFT, "right": RIGHT}
+
+
+def worker_group(device: str, **more: Any) -> Json:
+    """Workers on one of the GPUs: no device plugin is here, so they are told which."""
+    small: Json = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "12Gi"}}
+    return {
+        "replicas": 1,
+        "gpusPerWorker": 1,
+        "gpuResource": "",
+        "resources": small,
+        "env": [{"name": "HIVE_DEVICES", "value": device}],
+    } | more
+
+
 def values(models: Json, folder: Path, **more: Any) -> Path:
-    """A values file for this cluster: its image, this machine's Python, RAM as the device."""
-    mounts = [{"name": f"host-{n}", "mountPath": str(path), "readOnly": True} for n, path in enumerate(image.mounts())]
-    volumes = [{"name": f"host-{n}", "hostPath": {"path": str(path)}} for n, path in enumerate(image.mounts())]
+    """A values file for this cluster: its image, this machine's Python, GPUs of a driver that is a fake."""
+    nvml = folder / "nvml"
+    paths = [*image.mounts(), nvml]
+    mounts = [{"name": f"host-{n}", "mountPath": str(path), "readOnly": True} for n, path in enumerate(paths)]
+    volumes = [{"name": f"host-{n}", "hostPath": {"path": str(path)}} for n, path in enumerate(paths)]
+    env = {
+        "TORCHDYNAMO_DISABLE": "1",  # the image has no compiler
+        "VLLM_TARGET_DEVICE": "cpu",  # there is a driver, and no GPU
+        "LD_LIBRARY_PATH": str(nvml),
+        "FAKE_NVML_STATE": str(nvml / "state"),
+    }
     repository, _, tag = image.NAME.partition(":")
     picture = {"repository": repository, "tag": tag, "pullPolicy": "Never"}
-    small: Json = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "12Gi"}}
+    small: Json = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "4Gi"}}
     content: Json = {
         "image": picture,
-        "extraEnv": [{"name": "TORCHDYNAMO_DISABLE", "value": "1"}],  # the image has no compiler
+        "extraEnv": [{"name": name, "value": value} for name, value in env.items()],
         "extraVolumes": volumes,
         "extraVolumeMounts": mounts,
         "modelsVolume": {"hostPath": {"path": str(folder / "models")}},
         "models": models,
         "head": {"resources": small},
-        "workerGroups": {"gpu": {"gpuResource": "", "resources": small}},
+        "workerGroups": {"gpu": None, "large": worker_group(LARGE), "small": worker_group(SMALL)},
         "gateway": {"anonymous": True, "image": picture, "resources": {"requests": {"cpu": "10m"}, "limits": {}}},
-        "agent": {"deviceKind": "host", "nodeSelector": {"nvidia.com/gpu.present": None}},
-    } | more
+        "agent": {"deviceKind": "nvml", "nodeSelector": {"nvidia.com/gpu.present": None}},
+    }
     path = folder / "values.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content | more))
     return path
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float = 300) -> float:
-    """Seconds until it was so."""
+    """Poll until it is so; seconds until it was."""
     began = time.monotonic()
     while not ready():
         assert time.monotonic() - began < seconds, f"not in {seconds} s: {what}"
@@ -162,17 +301,47 @@ def wait_for(what: str, ready: Callable[[], bool], seconds: float = 300) -> floa
     return time.monotonic() - began
 
 
+def measured(what: str, seconds: float) -> None:
+    """A figure for the summary."""
+    figures.append((what, seconds))
+
+
+def start_operator(node: Node, folder: Path) -> subprocess.Popen[bytes]:
+    """KubeRay's where it is on PATH, else the stand-in."""
+    real = operator()
+    # Its own DNS knows no cluster.local, so it asks through the API server.
+    command = [real, "--enable-leader-election=false", "--use-kubernetes-proxy"] if real else []
+    command += [f"--{one}=127.0.0.1:0" for one in LISTENS] if real else []
+    with (folder / "operator.log").open("w") as log:
+        return subprocess.Popen(
+            command or [sys.executable, "-m", "tests.cluster.stand_in", API, TOKEN],
+            env=os.environ | {"KUBECONFIG": str(node.kubeconfig)},
+            stdout=log,
+            stderr=log,
+        )
+
+
+def start_redis(folder: Path) -> subprocess.Popen[bytes]:
+    """Where pods reach it."""
+    with (folder / "redis.log").open("w") as log:
+        options = f"--bind {HERE} --port {REDIS_PORT} --requirepass {REDIS_PASSWORD} --save".split()
+        return subprocess.Popen(["redis-server", *options, ""], cwd=folder, stdout=log, stderr=log)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Kubernetes with KubeRay's CRDs and operator; gone afterwards, with all that it had."""
+    """Kubernetes with KubeRay's CRDs and an operator; gone afterwards, with all that it had."""
     if reason := missing():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("cluster")
     folder.chmod(0o755)
     shutil.copytree(ROOT / ".hive" / "models" / "tiny", folder / "models" / "tiny")
-    subprocess.run(["chmod", "-R", "a+rX", folder / "models"], check=True)  # the pods' user is not root
+    (folder / "nvml").mkdir()
+    gpus = fake_nvml.FakeNvml(fake_nvml.build(folder / "nvml"), folder / "nvml" / "state")
+    gpus.write(fake_nvml.Gpu(LARGE, 8 * GIB), fake_nvml.Gpu(SMALL, 4 * GIB))
+    subprocess.run(["chmod", "-R", "a+rX", folder / "models", folder / "nvml"], check=True)  # pods are not root
     node = Node(folder / "node", BINARIES, [image.build(CACHE / "image")])
-    started: subprocess.Popen[bytes] | None = None
+    started: list[subprocess.Popen[bytes]] = []
     try:
         crds = schemas.crd_folder()
         assert crds is not None
@@ -180,24 +349,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             apply(yaml.safe_load(file.read_text()), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
         wait_for("the CRDs", lambda: api("GET", "/apis/ray.io/v1/rayservices").is_success, 60)
         apply({"metadata": {"name": NAMESPACE}}, "/api/v1/namespaces")
-        name = operator()
-        assert name is not None
-        with (folder / "operator.log").open("w") as log:
-            started = subprocess.Popen(
-                # Its own DNS knows no cluster.local, so it asks through the API server.
-                [
-                    name,
-                    "--enable-leader-election=false",
-                    "--use-kubernetes-proxy",
-                    *(f"--{one}=127.0.0.1:0" for one in LISTENS),
-                ],
-                env=os.environ | {"KUBECONFIG": str(node.kubeconfig)},
-                stdout=log,
-                stderr=log,
-            )
+        secret = {"metadata": {"name": "redis"}, "stringData": {"password": REDIS_PASSWORD}}
+        apply(secret, f"/api/v1/namespaces/{NAMESPACE}/secrets")
+        started = [start_operator(node, folder), start_redis(folder)]
         yield Cluster(node, folder)
     finally:
-        if started is not None:
-            started.kill()
-            started.wait()
+        for one in started:
+            one.kill()
+            one.wait()
         node.stop()
+    assert node.leftovers() == []

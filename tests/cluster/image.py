@@ -50,6 +50,7 @@ def build(folder: Path) -> Path:
         subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)], check=True)
         # The user of the stock image.
         subprocess.run(["chroot", str(root), "useradd", "--uid=1000", "--gid=100", "--create-home", "ray"], check=True)
+        (root / "root").chmod(0o755)  # this machine's Python may lie below it
         (root / "done").touch()
     layer = folder / "layer.tar"
     leave_out = ["--exclude=./var/cache", "--exclude=./done"]

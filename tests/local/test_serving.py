@@ -1,5 +1,6 @@
 """From a values file to answers, on real parts. The tests share one Hive and run in order; each leaves it serving."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -124,23 +125,44 @@ def test_a_model_has_an_address_of_its_own_too(sandbox: Sandbox) -> None:
         assert client.completions.create(model="left", prompt="hello", max_tokens=2).choices
 
 
-def test_a_client_that_leaves_aborts_its_generation(sandbox: Sandbox) -> None:
-    """Beside it another one runs to its end; vLLM's count of tokens is that one's, and a few."""
+def test_clients_that_leave_abort_their_generations(sandbox: Sandbox) -> None:
+    """Four run at a time, so most wait while the first are running; vLLM ends none of those that left meanwhile."""
 
-    def generated() -> float:
-        lines = sandbox.metrics().splitlines()
-        own = [line for line in lines if line.startswith("ray_vllm_generation_tokens_total{") and '"left"' in line]
-        return sum(float(line.split()[-1]) for line in own)
+    def vllm(name: str, of: str = "") -> float:
+        lines = [line for line in sandbox.metrics().splitlines() if line.startswith(f"ray_vllm_{name}{{")]
+        return sum(float(line.split()[-1]) for line in lines if 'model_name="left"' in line and of in line)
 
-    before = generated()
+    def whole_answers() -> float:
+        return vllm("request_success_total", of='finished_reason="length"')
+
+    async def leave() -> None:
+        """All ask; when the first has a token, all are gone."""
+        asked = [asyncio.create_task(first_token()) for _ in range(clients)]
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        for one in done:
+            one.result()  # a token, not an error
+
+    async def first_token() -> None:
+        client = openai.AsyncOpenAI(base_url=f"{sandbox.hive.run.gateway_url}/v1", api_key="unused", timeout=120)
+        async with client, await client.completions.create(stream=True, **body) as stream:
+            await anext(aiter(stream))
+
+    clients = 24
     body: dict[str, Any] = {"model": "left", "prompt": "hello", "max_tokens": 400, "extra_body": {"ignore_eos": True}}
-    with sandbox.client().completions.create(stream=True, **body) as stream:
-        next(iter(stream))
-    whole = sandbox.client().completions.create(**body)
-    assert whole.usage is not None
-    assert whole.usage.completion_tokens == 400
-    wait_for("vLLM has counted them", lambda: generated() >= before + 400, seconds=60)
-    assert generated() < before + 600
+    before = whole_answers()
+    asyncio.run(leave())
+    stayed = sandbox.client().completions.create(**body)
+    assert stayed.usage is not None
+    assert stayed.usage.completion_tokens == 400
+    wait_for(
+        "vLLM has counted the one that stayed, and is idle",
+        lambda: whole_answers() > before and vllm("num_requests_running") + vllm("num_requests_waiting") == 0,
+        seconds=60,
+    )
+    assert whole_answers() - before < clients / 2
 
 
 def test_an_unknown_model_is_a_404(sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ env:
   - name: PYTHONPATH
     value: /opt/hive
   - name: HIVE_DASHBOARD_URL
-    value: http://{{ include "hive.fullname" . }}-head-svc:{{ .Values.ports.dashboard }}
+    value: http://{{ include "hive.headService" . }}:{{ .Values.ports.dashboard }}
   {{- if eq .Values.ray.auth.mode "token" }}
   - name: HIVE_TOKEN_FILE
     value: /gateway/token/auth_token

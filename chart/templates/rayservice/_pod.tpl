@@ -14,9 +14,32 @@ metadata:
     {{- end }}
 {{- end }}
 
-{{/* Digest of each pod template by its group's name in KubeRay, as JSON. */}}
+{{/* What KubeRay makes more of Ray's pods from. */}}
+{{- define "hive.clusterOptions" -}}
+authOptions:
+  mode: {{ .Values.ray.auth.mode }}
+  {{- if eq .Values.ray.auth.mode "token" }}
+  secretName: {{ include "hive.tokenSecret" . | quote }}
+  {{- end }}
+{{- with .Values.ray.gcsFaultTolerance.redisAddress }}
+gcsFaultToleranceOptions:
+  redisAddress: {{ . }}
+  {{- with $.Values.ray.gcsFaultTolerance.passwordSecret }}
+  redisPassword:
+    valueFrom:
+      secretKeyRef: {name: {{ . | quote }}, key: password}
+  {{- end }}
+{{- end }}
+enableInTreeAutoscaling: {{ include "hive.autoscaled" . | empty | not }}
+{{- if include "hive.autoscaled" . }}
+autoscalerOptions:
+  {{- include "hive.autoscaler" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Digest of each pod template by its group's name in KubeRay, as JSON; the head's covers what all pods have of KubeRay. */}}
 {{- define "hive.templates" -}}
-{{- $digests := dict "headgroup" (include "hive.headSpec" . | sha256sum | trunc 16) -}}
+{{- $digests := dict "headgroup" (print (include "hive.headSpec" .) (include "hive.clusterOptions" .) | sha256sum | trunc 16) -}}
 {{- range $name, $group := .Values.workerGroups -}}
   {{- $spec := include "hive.workerSpec" (dict "root" $ "group" $group) -}}
   {{- $_ := set $digests $name (print $spec (include "hive.workerResources" $group) | sha256sum | trunc 16) -}}
@@ -112,7 +135,7 @@ containers:
     {{- include "hive.container" (dict "root" .root "group" .group "socket" true) | nindent 4 }}
     command: [python, -m, serve_app.worker]
     # KubeRay's own probe asks for Serve's proxy too, which runs on the head alone: no worker would ever be ready. With
-    # this one <name>-serve-svc lists workers that serve nothing; clients use the gateway, or <name>-head-svc directly.
+    # this one <name>-serve-svc lists workers that serve nothing; clients use the gateway.
     readinessProbe:
       httpGet: {path: /api/local_raylet_healthz, port: 52365}
       periodSeconds: 5
