@@ -8,12 +8,12 @@ import sys
 
 import httpx
 
-from release.changes import listed, outdated, running, templates, worker_counts
+from release.changes import listed, outdated, running, templates, told, worker_groups
 from release.kubernetes import Kubernetes
 
 
 def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: str) -> list[str]:
-    """Give the running cluster the worker counts that are asked for, and end it where its pods are to be made anew.
+    """Give the running cluster the workers that are asked for, and end it where its pods are to be made anew.
 
     Returns:
         What was done, a line each.
@@ -31,9 +31,9 @@ def after_upgrade(kubernetes: Kubernetes, namespace: str, name: str, rollout: st
             f"{cluster} is ended; KubeRay makes the next as asked for",
         ]
     done = []
-    if patch := worker_counts(kubernetes.cluster(namespace, cluster), service):
+    if patch := worker_groups(kubernetes.cluster(namespace, cluster), service):
         kubernetes.patch_cluster(namespace, cluster, patch)
-        done.append(f"worker counts of {cluster}: {[step for step in patch if step['op'] == 'replace']}")
+        done.append(f"workers of {cluster}: {told(patch)}")
     if old:
         done.append(f"WARNING: these pods run an older template: {listed(old)}")
         done.append("FIX: helm upgrade --set rollout.podTemplate=Recreate, which ends all models and starts them anew")

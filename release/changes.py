@@ -1,7 +1,8 @@
 """What an upgrade asks for and KubeRay does not do to a cluster that runs. Functions of data.
 
-KubeRay takes worker counts from a RayService only when it makes a cluster (kuberay#4568), and under
-`upgradeStrategy: None` it never touches pods whose template was edited.
+KubeRay takes worker counts from a RayService only when it makes a cluster (kuberay#4568), new groups only behind those
+that there are and while nothing else was edited, and under `upgradeStrategy: None` it never touches pods whose template
+was edited.
 """
 
 from collections.abc import Mapping
@@ -19,19 +20,24 @@ def running(service: Json) -> str | None:
     return next((name for name in names if name), None)
 
 
-def worker_counts(cluster: Json, service: Json) -> list[Json]:
-    """JSON patch that gives the RayCluster's worker groups the RayService's counts; empty: they have them.
+def worker_groups(cluster: Json, service: Json) -> list[Json]:
+    """JSON patch that gives the RayCluster the RayService's worker groups and their counts; empty: it has them.
 
-    Each step names the group that it means, so a list that changed meanwhile makes the patch fail and not hit another.
+    A group that is not asked for any more stays in the list, without workers: KubeRay ends no pod of a group that it
+    does not find there. Each step names the group that it means, or the whole list, so that a list that changed
+    meanwhile makes the patch fail and not hit another.
     """
+    has: list[Json] = cluster["spec"]["workerGroupSpecs"]
     wanted = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+    # Under an autoscaler `replicas` is its own, as long as it lies between the bounds. One that is only asked for
+    # comes with the next cluster; until then no worker may go because the bounds have a lower end.
+    flexible = autoscaled(cluster["spec"]) or autoscaled(service["spec"]["rayClusterConfig"])
     patch: list[Json] = []
-    for number, group in enumerate(cluster["spec"]["workerGroupSpecs"]):
+    for number, group in enumerate(has):
         name, at = group["groupName"], f"/spec/workerGroupSpecs/{number}"
-        asked = wanted.get(name, group)
-        # Under an autoscaler `replicas` is its own, as long as it lies between the bounds.
-        counts = {key: asked[key] for key in COUNTS}
-        if cluster["spec"].get("enableInTreeAutoscaling"):
+        asked = wanted.get(name)
+        counts = {key: asked[key] if asked else 0 for key in COUNTS}
+        if asked and flexible:
             counts["replicas"] = min(max(group["replicas"], asked["minReplicas"]), asked["maxReplicas"])
         steps = [
             {"op": "replace", "path": f"{at}/{key}", "value": value}
@@ -40,7 +46,30 @@ def worker_counts(cluster: Json, service: Json) -> list[Json]:
         ]
         if steps:
             patch += [{"op": "test", "path": f"{at}/groupName", "value": name}, *steps]
+    names = {group["groupName"] for group in has}
+    new = [group for name, group in wanted.items() if name not in names]
+    if new:
+        unchanged = {"op": "test", "path": "/spec/workerGroupSpecs", "value": has}
+        patch = [unchanged, *patch, *({"op": "add", "path": "/spec/workerGroupSpecs/-", "value": one} for one in new)]
     return patch
+
+
+def told(patch: list[Json]) -> str:
+    """What a patch of worker groups does, for people."""
+    steps = []
+    for step in patch:
+        if step["op"] == "test" and step["path"].endswith("/groupName"):
+            name = step["value"]
+        elif step["op"] == "replace":
+            steps.append(f"{name}.{step['path'].rpartition('/')[2]}: {step['value']}")
+        elif step["op"] == "add":
+            steps.append(f"{step['value']['groupName']} is new, replicas: {step['value']['replicas']}")
+    return ", ".join(steps)
+
+
+def autoscaled(cluster: Json) -> bool:
+    """Whether this RayCluster's spec has Ray's autoscaler."""
+    return bool(cluster.get("enableInTreeAutoscaling"))
 
 
 def templates(service: Json) -> dict[str, str]:

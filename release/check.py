@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from gateway import keys
-from release.changes import listed, outdated, running, templates, worker_counts
+from release.changes import listed, outdated, running, templates, told, worker_groups
 from release.kubernetes import Kubernetes
 
 Json = dict[str, Any]
@@ -63,8 +63,8 @@ def drift(service: Json, cluster: Json, pods: list[Json]) -> Iterator[tuple[bool
         not old,
         f"pods of an older template: {listed(old)}" if old else "all pods are of the template that is asked for",
     )
-    counts = worker_counts(cluster, service)
-    yield not counts, f"worker counts differ: {counts}" if counts else "worker counts are those asked for"
+    workers = worker_groups(cluster, service)
+    yield not workers, f"asked for, and not so: {told(workers)}" if workers else "workers are those asked for"
 
 
 def run() -> Iterator[tuple[bool, str]]:

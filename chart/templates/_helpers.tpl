@@ -32,12 +32,26 @@ app.kubernetes.io/component: {{ .component }}
 {{ ternary "vram_mib" (printf "vram_mib_x%d" (int .)) (eq (int .) 1) }}
 {{- end }}
 
-{{/* Number of workers by their gpusPerWorker, as JSON: {"1": 4, "2": 1}. */}}
+{{/* Fewest and most workers of one group, as JSON. */}}
+{{- define "hive.bounds" -}}
+{{- $replicas := hasKey . "replicas" | ternary .replicas 1 -}}
+{{- pick (.autoscaling | default (dict "min" $replicas "max" $replicas)) "min" "max" | toJson -}}
+{{- end }}
+
+{{/* Not empty where Ray's autoscaler runs, because a worker group asks for it. */}}
+{{- define "hive.autoscaled" -}}
+{{- range .Values.workerGroups -}}
+  {{- if .autoscaling -}}true{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Number of workers at most by their gpusPerWorker, as JSON: {"1": 4, "2": 1}. */}}
 {{- define "hive.workers" -}}
 {{- $workers := dict -}}
 {{- range .Values.workerGroups -}}
-  {{- if gt (int .replicas) 0 -}}
-    {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add (int .replicas) -}}
+  {{- $most := (include "hive.bounds" . | fromJson).max | int -}}
+  {{- if gt $most 0 -}}
+    {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add $most -}}
     {{- $_ := set $workers (toString .gpusPerWorker) $count -}}
   {{- end -}}
 {{- end -}}

@@ -80,12 +80,13 @@ FULL: Json = {
             "gpusPerWorker": 4,
             "gpuResource": "nvidia.com/gpu",
             "resources": {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {}},
+            "shmSize": "8Gi",
         },
         "ram": {
-            "replicas": 0,
+            "autoscaling": {"min": 0, "max": 3, "vram": "48Gi"},
             "gpusPerWorker": 1,
             "gpuResource": "",
-            "resources": {"requests": {}, "limits": {"memory": "64Gi"}},
+            "resources": {"requests": {"cpu": 8}, "limits": {"memory": "64Gi"}},
         },
     },
     "gateway": {
@@ -109,10 +110,17 @@ FULL: Json = {
             "annotations": {"lb.example/pool": "a"},
             "loadBalancerClass": "lb.example/class",
         },
+        "ingress": {
+            "host": "llm.example",
+            "className": "nginx",
+            "tlsSecret": "llm-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
+        },
+        "httpRoute": {"parentRefs": [{"name": "public", "namespace": "infra"}], "hostnames": ["llm.example"]},
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}],
     },
-    "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576},
+    "agent": {"deviceKind": "nvml", "runtimeClassName": "nvidia", "headroomMib": 1048576, "driverLimits": True},
 }
 # Nobody is asked for anything.
 OPEN: Json = {

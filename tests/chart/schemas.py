@@ -23,8 +23,9 @@ Json = dict[str, Any]
 KUBERNETES = [f"1.{minor}.0" for minor in range(28, 35)]
 BUNDLED = Path(kubernetes_validate.__file__).with_name("kubernetes-json-schema")
 CRD_FILE = "ray.io_rayservices.yaml"
-# The Prometheus operator's Go module, for module_crd.
+# Go modules, for module_crd.
 PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.90.1")
+GATEWAY_API = ("sigs.k8s.io/gateway-api", "v1.4.0")
 
 
 def crd_folder() -> Path | None:

@@ -12,7 +12,7 @@ import yaml
 from gateway import settings as gateway_settings
 from serve_app import settings as replica_settings
 from tests.chart import schemas
-from tests.chart.helm import Json, find, render, value_sets
+from tests.chart.helm import Json, find, ray_service, render, value_sets
 from vram_agent import settings as agent_settings
 
 
@@ -44,6 +44,15 @@ def test_kuberay_takes_the_rayservice(manifests: dict[str, list[Json]], location
         pytest.skip("KubeRay's CRDs are not here: set KUBERAY_CRDS to the folder with ray.io_rayservices.yaml")
     objects = {name: find(rendered, "RayService") for name, rendered in manifests.items()}
     schemas.kubeconform(objects, schemas.KUBERNETES[-1], location, tmp_path)
+
+
+def test_the_gateway_api_takes_the_route(manifests: dict[str, list[Json]], tmp_path: Path) -> None:
+    """Of its standard channel, which knows timeouts."""
+    path = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+    location = schemas.prepare_crd(tmp_path, schemas.module_crd(*schemas.GATEWAY_API, path))
+    (tmp_path / "objects").mkdir()
+    routes = {"full": find(manifests["full"], "HTTPRoute")}
+    schemas.kubeconform(routes, schemas.KUBERNETES[-1], location, tmp_path / "objects")
 
 
 def test_every_object_has_a_name_of_its_own_in_the_releases_namespace(manifests: dict[str, list[Json]]) -> None:
@@ -138,6 +147,25 @@ def test_discovery_finds_all_its_settings(manifests: dict[str, list[Json]], monk
             assert settings.dashboard == f"http://{service}:{port}"
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"auth": {"mode": "disabled"}},
+        {"auth": {"existingSecret": "another"}},
+        {"gcsFaultTolerance": {"redisAddress": "redis:6379"}},
+    ],
+)
+def test_options_of_the_whole_cluster_are_in_the_digest_of_the_head(edit: Json) -> None:
+    """No pod template shows them, KubeRay brings them to no cluster that runs, and nobody would be told."""
+    before, after = (_digest_of_head(ray) for ray in ({}, edit))
+    assert before != after
+
+
+def _digest_of_head(ray: Json) -> str:
+    cluster = ray_service({"ray": ray})["rayClusterConfig"]
+    return str(cluster["headGroupSpec"]["template"]["metadata"]["annotations"]["hive/template"])
+
+
 def _take_environment(container: Json, monkeypatch: pytest.MonkeyPatch) -> None:
     """The container's, and nothing that was there before."""
     for name in [name for name in os.environ if name.startswith("HIVE_")]:
@@ -159,7 +187,7 @@ def _pods(rendered: list[Json]) -> list[Json]:
 
 def _native(rendered: list[Json]) -> list[Json]:
     """What Kubernetes itself knows, with the Ray pods in place of the RayService."""
-    return [obj for obj in rendered if obj["kind"] != "RayService"] + _ray_pods(rendered)
+    return [obj for obj in rendered if obj["kind"] not in ("RayService", "HTTPRoute")] + _ray_pods(rendered)
 
 
 def _ray_pods(rendered: list[Json]) -> list[Json]:

@@ -359,3 +359,4 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             one.kill()
             one.wait()
         node.stop()
+    assert node.leftovers() == []

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 
 # From here into the node: a pair of virtual interfaces. Pods and Services are routed through it.
@@ -78,6 +79,19 @@ class Node:
             if not cgroups(self._cgroup):
                 break
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def leftovers(self) -> list[str]:
+        """What `stop` should have removed and has not."""
+        links = subprocess.run(["ip", "-br", "link"], check=True, capture_output=True, text=True).stdout.splitlines()
+        rules = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout.splitlines()
+        programs = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+        return [
+            *(f"mount {path}" for path in mounts_below(self.folder)),
+            *(f"control group {path}" for path in cgroups(self._cgroup)),
+            *(f"interface {line}" for line in links if line.startswith((self._link, "cni0"))),
+            *(f"rule {line}" for line in rules if "KUBE-" in line),
+            *(f"process {words}" for words in programs if any(str(self.folder) in word for word in words)),
+        ]
 
     def _connect(self) -> None:
         assert self._process.stdout is not None

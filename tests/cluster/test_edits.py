@@ -115,18 +115,20 @@ def test_one_bad_model_of_several_takes_nothing_from_the_others(cluster: Cluster
     wait_for("it is forgotten", lambda: set(cluster.states()) == set(BOTH), 120)
 
 
-def test_more_workers_come_and_go_by_the_jobs_of_upgrades(cluster: Cluster) -> None:
-    """KubeRay takes no count of a RayService to a cluster that runs."""
+def test_workers_come_and_go_by_the_jobs_of_upgrades(cluster: Cluster) -> None:
+    """KubeRay takes no count of a RayService to a cluster that runs, and no group that sorts before another."""
     before, pods = cluster.pids(), cluster.uids()
-    two = {"gpu": None, "large": worker_group(LARGE), "small": worker_group(SMALL, replicas=2)}
-    said = cluster.upgrade(BOTH, workerGroups=two)
-    assert "worker counts of" in said
-    seconds = wait_for("a third worker runs", lambda: running(cluster) - pods != set() and len(cluster.uids()) == 4)
-    measured("one worker pod more, until it runs", seconds)
+    more = {"another": worker_group(SMALL), "large": worker_group(LARGE), "small": worker_group(SMALL, replicas=2)}
+    said = cluster.upgrade(BOTH, workerGroups={"gpu": None} | more)
+    assert "small.replicas: 2" in said
+    assert "another is new" in said
+    seconds = wait_for("five Ray pods run", lambda: len(running(cluster)) == 5)
+    measured("two worker pods more, one of a new group, until they run", seconds)
     assert cluster.pids() == before
     cluster.upgrade(BOTH)
     wait_for("two workers are left", lambda: len(cluster.uids()) == 3)
     cluster.settle()
+    assert len(cluster.uids() & pods) >= 2, "which of two workers of a group goes is KubeRay's choice"
 
 
 def running(cluster: Cluster) -> set[str]:

@@ -1,17 +1,57 @@
 {{/* Parts that the head's and the workers' pods share. Nothing here may change with a release of the chart. */}}
 
 {{/* app.kubernetes.io/name belongs to KubeRay on these pods: its head Service selects by it. The digest tells which pods
-were made from this template: KubeRay changes none that runs. (dict "root" $ "component" "head" "spec" "..."). */}}
+were made from this template: KubeRay changes none that runs. (dict "root" $ "component" "head" "digest" "..."). */}}
 {{- define "hive.podMetadata" -}}
 metadata:
   labels:
     app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     app.kubernetes.io/component: {{ .component }}
   annotations:
-    hive/template: {{ sha256sum .spec | trunc 16 | quote }}
+    hive/template: {{ quote .digest }}
     {{- with .annotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* What KubeRay makes more of Ray's pods from. */}}
+{{- define "hive.clusterOptions" -}}
+authOptions:
+  mode: {{ .Values.ray.auth.mode }}
+  {{- if eq .Values.ray.auth.mode "token" }}
+  secretName: {{ include "hive.tokenSecret" . | quote }}
+  {{- end }}
+{{- with .Values.ray.gcsFaultTolerance.redisAddress }}
+gcsFaultToleranceOptions:
+  redisAddress: {{ . }}
+  {{- with $.Values.ray.gcsFaultTolerance.passwordSecret }}
+  redisPassword:
+    valueFrom:
+      secretKeyRef: {name: {{ . | quote }}, key: password}
+  {{- end }}
+{{- end }}
+enableInTreeAutoscaling: {{ include "hive.autoscaled" . | empty | not }}
+{{- if include "hive.autoscaled" . }}
+autoscalerOptions:
+  {{- include "hive.autoscaler" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Digest of each pod template by its group's name in KubeRay, as JSON; the head's covers what all pods have of KubeRay. */}}
+{{- define "hive.templates" -}}
+{{- $digests := dict "headgroup" (print (include "hive.headSpec" .) (include "hive.clusterOptions" .) | sha256sum | trunc 16) -}}
+{{- range $name, $group := .Values.workerGroups -}}
+  {{- $spec := include "hive.workerSpec" (dict "root" $ "group" $group) -}}
+  {{- $_ := set $digests $name (print $spec (include "hive.workerResources" $group) | sha256sum | trunc 16) -}}
+{{- end -}}
+{{- toJson $digests -}}
+{{- end }}
+
+{{/* The autoscaler has to know what a worker brings before there is one. The worker then says what it found. */}}
+{{- define "hive.workerResources" -}}
+{{- with .autoscaling -}}
+{{ include "hive.vramResource" $.gpusPerWorker }}: {{ include "hive.quantity" (dict "quantity" .vram "unit" "Mi") | quote }}
+{{- end -}}
 {{- end }}
 
 {{- define "hive.podSpec" -}}
@@ -19,7 +59,8 @@ metadata:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-automountServiceAccountToken: false
+# KubeRay makes the account of the head's autoscaler, and no other process here talks to the API server.
+automountServiceAccountToken: {{ .token | default false }}
 # Longer than Ray takes to drain a node (30 s) and Serve to end what still answers.
 terminationGracePeriodSeconds: 120
 # The user of the image; its group owns the models volume.
@@ -58,13 +99,18 @@ volumes:
   - name: agent
     hostPath: {path: /run/hive, type: DirectoryOrCreate}
   {{- end }}
+  {{- with .group.shmSize }}
+  # In place of KubeRay's own, which it leaves out where something is mounted there.
+  - name: shm
+    emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+  {{- end }}
   {{- with .root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 
 {{- define "hive.headSpec" -}}
-{{ include "hive.podSpec" (dict "root" . "group" .Values.head) }}
+{{ include "hive.podSpec" (dict "root" . "group" .Values.head "token" (include "hive.autoscaled" . | empty | not)) }}
 containers:
   - name: ray-head
     {{- include "hive.container" (dict "root" . "group" .Values.head) | nindent 4 }}
@@ -88,11 +134,47 @@ containers:
   - name: ray-worker
     {{- include "hive.container" (dict "root" .root "group" .group "socket" true) | nindent 4 }}
     command: [python, -m, serve_app.worker]
+    # KubeRay's own probe asks for Serve's proxy too, which runs on the head alone: no worker would ever be ready. With
+    # this one <name>-serve-svc lists workers that serve nothing; clients use the gateway.
+    readinessProbe:
+      httpGet: {path: /api/local_raylet_healthz, port: 52365}
+      periodSeconds: 5
+      timeoutSeconds: 5
     resources:
       requests:
         {{- toYaml .group.resources.requests | nindent 8 }}
       limits:
         {{- toYaml $limits | nindent 8 }}
+{{- end }}
+
+{{/* KubeRay puts this container into the head pod, with the image of Ray's own. */}}
+{{- define "hive.autoscaler" -}}
+version: v2
+idleTimeoutSeconds: {{ .Values.ray.autoscaler.idleTimeoutSeconds }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  runAsNonRoot: true
+  readOnlyRootFilesystem: true
+  {{- include "hive.containerSecurity" . | nindent 2 }}
+env:
+  - name: HOME
+    value: /tmp
+  - name: RAY_USAGE_STATS_ENABLED
+    value: "0"
+  {{- if eq .Values.ray.auth.mode "disabled" }}
+  - name: RAY_AUTH_MODE
+    value: disabled
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml .Values.ray.autoscaler.resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{- define "hive.container" -}}
@@ -146,6 +228,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if .socket }}
   - {name: agent, mountPath: /run/hive}
+  {{- end }}
+  {{- if .group.shmSize }}
+  - {name: shm, mountPath: /dev/shm}
   {{- end }}
   {{- with .root.Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

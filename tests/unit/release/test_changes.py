@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from release.__main__ import after_upgrade
-from release.changes import outdated, templates, worker_counts
+from release.changes import outdated, templates, told, worker_groups
 from release.kubernetes import Kubernetes
 
 Json = dict[str, Any]
@@ -50,6 +50,9 @@ def applied(patch: list[Json], cluster: Json) -> Json:
             target = target[int(part)] if isinstance(target, list) else target[part]
         if step["op"] == "test":
             assert target[last] == step["value"]
+        elif step["op"] == "add":
+            assert last == "-"
+            target.append(step["value"])
         else:
             assert last in target
             target[last] = step["value"]
@@ -58,26 +61,57 @@ def applied(patch: list[Json], cluster: Json) -> Json:
 
 def test_counts_follow_the_service_by_the_groups_names() -> None:
     running = cluster(group("a", 1), group("b", 2))
-    patch = worker_counts(running, service(group("b", 3), group("a", 1)))
+    patch = worker_groups(running, service(group("b", 3), group("a", 1)))
     assert applied(patch, running) == cluster(group("a", 1), group("b", 3))
     assert {step["path"] for step in patch if step["op"] == "test"} == {"/spec/workerGroupSpecs/1/groupName"}
 
 
 def test_nothing_is_patched_where_counts_are_as_asked() -> None:
-    assert worker_counts(cluster(group("a", 1)), service(group("a", 1))) == []
+    assert worker_groups(cluster(group("a", 1)), service(group("a", 1))) == []
 
 
-def test_a_group_that_only_runs_is_left_alone() -> None:
-    """KubeRay takes no group away from a running cluster, and neither does this."""
-    assert worker_counts(cluster(group("gone", 4)), service(group("a", 1))) == []
+def test_a_group_that_is_not_asked_for_any_more_has_no_workers() -> None:
+    running = cluster(group("gone", 4), group("a", 1))
+    patch = worker_groups(running, service(group("a", 1)))
+    assert applied(patch, running) == cluster(group("gone", 0), group("a", 1))
+    assert told(patch) == "gone.replicas: 0, gone.minReplicas: 0, gone.maxReplicas: 0"
+    assert worker_groups(cluster(group("gone", 0), group("a", 1)), service(group("a", 1))) == []
+
+
+def test_a_new_group_comes_behind_the_others_wherever_its_name_sorts() -> None:
+    running = cluster(group("b", 1))
+    patch = worker_groups(running, service(group("a", 2), group("b", 3)))
+    assert applied(patch, running) == cluster(group("b", 3), group("a", 2))
+    assert told(patch).endswith("a is new, replicas: 2")
+
+
+def test_a_new_group_is_not_added_to_a_list_that_changed_meanwhile() -> None:
+    patch = worker_groups(cluster(group("b", 1)), service(group("a", 2), group("b", 1)))
+    with pytest.raises(AssertionError):
+        applied(patch, cluster(group("b", 1), group("a", 2)))  # KubeRay was faster
 
 
 @pytest.mark.parametrize(("runs", "becomes"), [(1, 2), (3, 3), (9, 5)])
 def test_an_autoscaler_keeps_its_count_between_the_bounds(runs: int, becomes: int) -> None:
     asked = group("a", 2) | {"maxReplicas": 5}
     running = cluster(group("a", 1) | {"replicas": runs}, enableInTreeAutoscaling=True)
-    (found,) = applied(worker_counts(running, service(asked)), running)["spec"]["workerGroupSpecs"]
+    (found,) = applied(worker_groups(running, service(asked)), running)["spec"]["workerGroupSpecs"]
     assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (becomes, 2, 5)
+
+
+@pytest.mark.parametrize(("runs", "becomes"), [(4, 4), (9, 5)])
+def test_no_worker_goes_because_an_autoscaler_is_asked_for_that_does_not_run_yet(runs: int, becomes: int) -> None:
+    asked = service(group("a", 1) | {"maxReplicas": 5})
+    asked["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] = True
+    running = cluster(group("a", runs), enableInTreeAutoscaling=False)
+    (found,) = applied(worker_groups(running, asked), running)["spec"]["workerGroupSpecs"]
+    assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (becomes, 1, 5)
+
+
+def test_without_its_autoscaler_a_group_has_the_count_that_is_asked_for() -> None:
+    running = cluster(group("a", 1) | {"replicas": 4, "maxReplicas": 5}, enableInTreeAutoscaling=True)
+    (found,) = applied(worker_groups(running, service(group("a", 2))), running)["spec"]["workerGroupSpecs"]
+    assert (found["replicas"], found["minReplicas"], found["maxReplicas"]) == (2, 2, 2)
 
 
 def test_pods_of_another_template_are_named_by_group() -> None:
