@@ -360,3 +360,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             one.wait()
         node.stop()
     assert node.leftovers() == []
+
+
+@pytest.fixture
+def both(cluster: Cluster) -> Iterator[None]:
+    """Both models serve, before and after."""
+    if cluster.asked.get("models") != BOTH:
+        cluster.upgrade(BOTH)
+    cluster.settle()
+    yield
+    wait_for("every lease is one that serves", lambda: len(cluster.leases()) == len(cluster.serving()) == len(BOTH))

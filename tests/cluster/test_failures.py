@@ -1,6 +1,5 @@
 """What is lost comes back, and what is left goes on meanwhile. The tests share one cluster and run in order."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -8,10 +7,8 @@ import pytest
 
 from tests.cluster.conftest import (
     BOTH,
-    LARGE,
     LEFT,
     REDIS_PORT,
-    SMALL,
     Cluster,
     Load,
     measured,
@@ -19,22 +16,10 @@ from tests.cluster.conftest import (
 )
 from tests.cluster.node import HERE
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900), pytest.mark.usefixtures("both")]
 REDIS: dict[str, Any] = {
     "ray": {"gcsFaultTolerance": {"redisAddress": f"{HERE}:{REDIS_PORT}", "passwordSecret": "redis"}}
 }
-
-
-@pytest.fixture(autouse=True)
-def both(cluster: Cluster) -> Iterator[None]:
-    """Both models serve, before and after."""
-    if cluster.asked.get("models") != BOTH:
-        cluster.upgrade(BOTH)
-    cluster.settle()
-    yield
-    held = {lease["id"] for lease in cluster.leases()}
-    serving = {lease["id"] for lease in cluster.serving()}
-    assert held == serving, "a lease leaked"
 
 
 def engine_of(pid: int) -> int:
@@ -57,8 +42,9 @@ def names(process: psutil.Process) -> dict[str, int]:
 def test_an_engine_that_dies_is_noticed_and_replaced(cluster: Cluster) -> None:
     before = cluster.pids()
     psutil.Process(engine_of(*before["left"])).kill()
-    measured("an engine killed: until its replica is gone", wait_for("it is", lambda: "left" not in cluster.pids()))
-    measured("an engine killed: until it serves again", cluster.settle())
+    seconds = wait_for("its replica ends", lambda: "left" not in cluster.pids())
+    measured("an engine killed: until its replica has ended", seconds)
+    measured("an engine killed: until it serves again", seconds + cluster.settle())
     assert cluster.pids()["right"] == before["right"]
 
 
@@ -76,10 +62,13 @@ def test_a_worker_that_goes_takes_no_model_that_has_two_replicas(cluster: Cluste
     before = cluster.pids()
     cluster.upgrade(BOTH | {"left": LEFT | {"replicas": 2}})
     cluster.settle()
+    (worker,) = cluster.pods("ray.io/group=small")
+    uid = {worker["metadata"]["uid"]}
     with Load(cluster, "left", retries=3) as load:
-        cluster.delete_pod(cluster.worker_of(SMALL))
-        wait_for("the pod is gone", lambda: cluster.pids()["left"].isdisjoint(before["left"]))
-        measured("a worker pod deleted: until its replica is back", cluster.settle())
+        cluster.delete_pod(worker["metadata"]["name"])
+        seconds = wait_for("the pod is gone", lambda: cluster.uids().isdisjoint(uid))
+        measured("a worker pod deleted: until it is gone", seconds)
+        measured("a worker pod deleted: until its replica is back", seconds + cluster.settle())
     assert load.failed == []
     assert cluster.pids()["right"] == before["right"]
     cluster.upgrade(BOTH)
@@ -87,23 +76,24 @@ def test_a_worker_that_goes_takes_no_model_that_has_two_replicas(cluster: Cluste
 
 
 def test_without_a_replica_the_gateway_says_so_at_once(cluster: Cluster) -> None:
-    before = cluster.pids()
-    cluster.delete_pod(cluster.worker_of(LARGE))
-    wait_for("right is gone", lambda: "right" not in cluster.pids())
-    wait_for("the gateway knows", lambda: not cluster.answers("right"), 10)
+    (device,) = cluster.devices("right")
+    cluster.delete_pod(cluster.worker_of(device))
+    gone = wait_for("right is gone", lambda: "right" not in cluster.pids())
+    known = wait_for("the gateway knows", lambda: not cluster.answers("right"), 10)
     answer = cluster.ask("right")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    measured("no replica left: until the gateway has said so", answer.elapsed.total_seconds())
-    measured("the only worker of a model deleted: until it serves again", cluster.settle())
-    assert cluster.pids()["left"] == before["left"]
+    measured("the only replica of a model gone: until the gateway answers 503", known)
+    measured("the only replica of a model gone with its pod: until it serves again", gone + known + cluster.settle())
 
 
 def test_a_head_that_dies_takes_the_models_and_brings_them_back(cluster: Cluster) -> None:
     before = cluster.pids()
-    cluster.delete_pod(cluster.head())
-    wait_for("all replicas are other ones", lambda: replaced(cluster, before), 300)
-    measured("the head deleted: until all serve again, from their end", cluster.settle())
+    with Load(cluster, "left") as load:
+        cluster.delete_pod(cluster.head())
+        seconds = wait_for("all replicas are other ones", lambda: replaced(cluster, before))
+        measured("the head deleted: until all serve again", seconds + cluster.settle())
+    assert {error for error in load.failed if "Timeout" in error} == set(), "a request hung"
 
 
 def replaced(cluster: Cluster, before: dict[str, set[int]]) -> bool:
