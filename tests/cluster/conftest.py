@@ -180,13 +180,13 @@ class Cluster:
         """Names of the pods."""
         return [pod["metadata"]["name"] for pod in self.pods("app.kubernetes.io/component=agent")]
 
-    def head(self, *, ready: bool = False) -> str:
-        """Name of the head pod that is not on its way out; empty: there is none."""
-        for pod in self.pods("ray.io/node-type=head"):
-            conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
-            if "deletionTimestamp" not in pod["metadata"] and (not ready or conditions.get("Ready") == "True"):
-                return str(pod["metadata"]["name"])
-        return ""
+    def heads(self) -> dict[str, str]:
+        """Names of the head pods that are ready and not on their way out, by UID: a new one has the name of the old."""
+        return {
+            pod["metadata"]["uid"]: pod["metadata"]["name"]
+            for pod in self.pods("ray.io/node-type=head")
+            if "deletionTimestamp" not in pod["metadata"] and condition(pod, "Ready") == "True"
+        }
 
     def worker_of(self, device: str) -> str:
         """Name of the worker pod that has the device."""
@@ -223,6 +223,11 @@ class Load:
                 self.answered += 1
             except openai.OpenAIError as error:
                 self.failed.append(f"{time.strftime('%X')} {error!r}")
+
+
+def condition(pod: Json, kind: str) -> str:
+    found = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return str(found.get(kind, "Unknown"))
 
 
 def api(method: str, path: str, **more: Any) -> httpx.Response:

@@ -90,7 +90,8 @@ def test_without_a_replica_the_gateway_says_so_at_once(cluster: Cluster) -> None
 def test_a_head_that_dies_takes_the_models_and_brings_them_back(cluster: Cluster) -> None:
     before = cluster.pids()
     with Load(cluster, "left") as load:
-        cluster.delete_pod(cluster.head())
+        (head,) = cluster.heads().values()
+        cluster.delete_pod(head)
         seconds = wait_for("all replicas are other ones", lambda: replaced(cluster, before))
         measured("the head deleted: until all serve again", seconds + cluster.settle())
     assert {error for error in load.failed if "Timeout" in error} == set(), "a request hung"
@@ -106,13 +107,16 @@ def test_with_redis_the_models_outlive_the_head(cluster: Cluster) -> None:
     cluster.upgrade(BOTH, "--set", "rollout.podTemplate=Recreate", **REDIS)
     wait_for("the cluster is another one", lambda: cluster.uids().isdisjoint(pods))
     cluster.settle()
-    before, head = cluster.pids(), cluster.head()
+    before, heads = cluster.pids(), cluster.heads()
     with Load(cluster, "left", retries=3) as load:
-        cluster.delete_pod(head)
-        wait_for("another head is ready", lambda: cluster.head(ready=True) not in ("", head))
-        wait_for("Serve answers again", lambda: cluster.states() == dict.fromkeys(BOTH, "RUNNING"))
+        cluster.delete_pod(*heads.values())
+        seconds = wait_for("another head is ready", lambda: cluster.heads().keys() - heads.keys() != set())
+        seconds += wait_for("Serve answers again", lambda: cluster.states() == dict.fromkeys(BOTH, "RUNNING"))
+        measured("the head deleted, with Redis: until another one has taken over", seconds)
         cluster.upgrade(BOTH | {"left": LEFT | {"replicas": 2}}, **REDIS)
-        measured("a new head on Redis: until it has started one more replica", cluster.settle())
+        measured("that head: until it has started one replica more", cluster.settle())
     assert load.failed == []
     assert before["left"] < cluster.pids()["left"]
     assert before["right"] == cluster.pids()["right"]
+    cluster.upgrade(BOTH, **REDIS)
+    cluster.settle()
