@@ -55,6 +55,11 @@ class Checkpoint:
     tokenizer_bytes: int = 0  # of tokenizer.json
 
 
+def is_folder(source: str) -> bool:
+    """Whether a model's or an adapter's `source` is a folder, and not a hub id."""
+    return source.startswith(("./", "/"))
+
+
 def read_adapter_rank(folder: Path) -> int:
     """The rank of the LoRA adapter in a folder, in PEFT's format.
 
