@@ -13,7 +13,7 @@ from vram_agent.api import human
 # Of colours that people tell apart with any kind of sight (Okabe and Ito).
 COLOURS = ("#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 GREYS = {Part.KEPT: "#999999", Part.FREE: "#eeeeee"}
-BAR, HEIGHT, STEP, LEFT, RIGHT = 720, 28, 44, 150, 190  # pixels
+BAR, HEIGHT, STEP, RIGHT = 720, 28, 44, 230  # pixels
 LETTER = 7  # pixels of width
 
 
@@ -58,11 +58,13 @@ def svg(found: Plan) -> str:
     """The devices as bars to one scale."""
     names = [model.name for model in found.models]
     largest = max((device.total for device in found.devices), default=1)
+    titles = [f"{device.id}  {human(device.total)}" for device in found.devices]
+    margin = 20 + LETTER * max(map(len, titles), default=0)
     shapes = []
-    for number, device in enumerate(found.devices):
+    for number, (device, title) in enumerate(zip(found.devices, titles, strict=True)):
         top = number * STEP + 10
-        shapes.append(_text(10, top + 18, f"{device.id}  {human(device.total)}", "start"))
-        left = float(LEFT)
+        shapes.append(_text(10, top + 18, title, "start"))
+        left = float(margin)
         for segment in picture.segments(device):
             width = BAR * segment.bytes / largest
             held = segment.part in (Part.REPLICA, Part.RUNS)
@@ -73,14 +75,14 @@ def svg(found: Plan) -> str:
                 f'stroke="#ffffff"><title>{escape(said)}</title></rect>'
             )
             label = said if len(said) * LETTER < width else segment.label if len(segment.label) * LETTER < width else ""
-            if label:
+            if label and segment.part is not Part.FREE:  # said behind the bar
                 shapes.append(_text(left + width / 2, top + 18, label, "middle"))
             left += width
         shapes.append(_text(left + 8, top + 18, f"free {picture.free(device)}", "start"))
     height = len(found.devices) * STEP + 36
     last = picture.verdict(found) + (f" Without a place: {picture.unplaced(found)}" if found.unplaced else "")
     shapes.append(_text(10, height - 12, last, "start"))
-    width = LEFT + BAR + RIGHT
+    width = margin + BAR + RIGHT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="#ffffff"/>\n'

@@ -140,8 +140,12 @@ def _need(args: ModelArgs, models_dir: Path, kind: str, state: State | None) -> 
             found = checkpoint.read_folder(models_dir / args.source)
         else:
             found = checkpoint.read_hub(args.source)
-        folders = [models_dir / source for source in args.adapters.values() if checkpoint.is_folder(source)]
-        ranks = [checkpoint.read_adapter_rank(folder) for folder in folders]
+        ranks = [
+            checkpoint.read_adapter_rank(models_dir / source)
+            if checkpoint.is_folder(source)
+            else checkpoint.read_hub_adapter_rank(source)
+            for source in args.adapters.values()
+        ]
         measured = None
         if state is not None:
             wanted = args.engine_kwargs(ranks)
