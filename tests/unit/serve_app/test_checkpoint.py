@@ -269,13 +269,13 @@ def _hub(folder: Path) -> Iterator[Hub]:
     thread.join()
 
 
-def read_from(url: str, repository: str = "owner/model", **environment: str) -> Any:
-    """Config and tensors as a process of its own reads them: huggingface_hub takes its address once, at import."""
+def read_from(url: str, repository: str = "owner/model", reader: str = "read_hub", **environment: str) -> Any:
+    """What a process of its own reads, as JSON: huggingface_hub takes its address once, at import."""
     code = f"""
 import dataclasses, json
-from serve_app.checkpoint import CheckpointError, read_hub
+from serve_app.checkpoint import CheckpointError, {reader}
 try:
-    print(json.dumps(dataclasses.asdict(read_hub({repository!r}))))
+    print(json.dumps({reader}({repository!r}), default=dataclasses.asdict))
 except CheckpointError as error:
     print(json.dumps(str(error)))
 """
@@ -306,6 +306,14 @@ def test_of_a_large_model_on_the_hub_only_headers_are_read(hub: Hub) -> None:
     whole = {name: (hub.folder / name).stat().st_size for name in (CONFIG, INDEX)}
     assert hub.served == read | whole
     assert sum(hub.served.values()) < 2048
+
+
+def test_the_rank_of_an_adapter_on_the_hub(hub: Hub) -> None:
+    assert "owner/model on the hub has no adapter_config.json" in read_from(hub.url, reader="read_hub_adapter_rank")
+    (hub.folder / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q_proj": 32}}')
+    assert read_from(hub.url, reader="read_hub_adapter_rank") == 32
+    (hub.folder / "adapter_config.json").write_text("{}")
+    assert "adapter_config.json is damaged: 'r' is missing" in read_from(hub.url, reader="read_hub_adapter_rank")
 
 
 def test_what_is_wrong_on_the_hub_is_told(hub: Hub) -> None:
