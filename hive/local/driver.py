@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hive import agent_api, placement, rendering, serve_api, templates
@@ -252,6 +253,9 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
                 "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
+            # Raylets that start at one time take the same socket's name, and only one of them lives. And Serve must
+            # know all workers when it places the first model, or small ones go where a large one has to.
+            processes.wait_until(partial(_registered, hive, number + 1), run.processes[-1], where, START_SECONDS)
         report("Starting the gateway")
         gateway.start(run, rendered.gateway, _gateway_environment(run, rendered, where), where)
     except BaseException:
@@ -260,6 +264,10 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         raise
     run.save(where)
     return hive
+
+
+def _registered(hive: LocalHive, workers: int) -> bool:
+    return hive.serve.alive_nodes() >= 1 + workers  # and the head
 
 
 def _start_agent(run: Run, where: Folders, rendered: Rendered) -> None:
