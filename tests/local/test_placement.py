@@ -94,7 +94,7 @@ def some_models(chance: random.Random) -> Json:
 
 def planned(sandbox: Sandbox, values: Path) -> Places:
     """What each worker holds, by the plan. Workers that are alike may change places, so they have no names."""
-    said = json.loads(sandbox.command("plan", "-f", str(values), "--from-state", "--json").stdout)
+    said = json.loads(sandbox.command("plan", "-f", str(values), "--from-cluster", "--json").stdout)
     assert len(said["devices"]) == len(GPUS)
     worker_of = {name: name for name in GPUS} | {"GPU-f": "GPU-e"}
     held = {worker_of[gpu["id"]]: [replica["model"] for replica in gpu["replicas"]] for gpu in said["devices"]}
