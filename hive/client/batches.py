@@ -5,7 +5,7 @@ A few workers take one prompt after the other, so a batch of a million is no mil
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sized
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -136,15 +136,19 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         return portal.call(work)
 
 
-END = object()
-
-
 def iterate(make: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
     """The same for what comes piece by piece. Closing it ends what is under way."""
-    with start_blocking_portal() as portal:
-        items = portal.call(make)
-        try:
-            while (item := portal.call(anext, items, END)) is not END:
-                yield item
-        finally:
-            portal.call(items.aclose)
+    send, receive = anyio.create_memory_object_stream[T]()
+
+    async def pump() -> None:  # one task from beginning to end, so that an interrupt meets it in any state
+        with send:
+            async with aclosing(make()) as items:
+                async for item in items:
+                    await send.send(item)
+
+    with receive, start_blocking_portal() as portal:
+        pumping = portal.start_task_soon(pump)
+        with suppress(anyio.EndOfStream):
+            while True:
+                yield portal.call(receive.receive)
+        pumping.result()
