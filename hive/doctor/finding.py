@@ -1,0 +1,48 @@
+"""What a check says."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Verdict(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"  # it serves, and something should be looked at
+    FAILED = "failed"  # something does not work, or will not
+
+
+class Finding(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    what: str  # what was seen
+    fix: str = ""  # one line, a command where there is one; empty where nothing is wrong
+
+
+class Group(BaseModel):
+    """Findings about one part."""
+
+    name: str
+    findings: list[Finding]
+
+
+def ok(what: str) -> Finding:
+    return Finding(verdict=Verdict.OK, what=what)
+
+
+def warning(what: str, fix: str) -> Finding:
+    return Finding(verdict=Verdict.WARNING, what=what, fix=fix)
+
+
+def failed(what: str, fix: str) -> Finding:
+    return Finding(verdict=Verdict.FAILED, what=what, fix=fix)
+
+
+def count(groups: Iterable[Group], verdict: Verdict) -> int:
+    """Findings of this verdict."""
+    return sum(finding.verdict is verdict for group in groups for finding in group.findings)
