@@ -80,21 +80,27 @@ def vocabulary(url: str, key: str | None, load: Load) -> list[int]:
 
 
 def prompts(tokens: Sequence[int], load: Load) -> list[list[int]]:
-    """Tokens drawn by chance, anew in each run: no two prompts begin alike, so that no prefix cache can help."""
+    """One for each request and one for the first, which is not measured. Tokens drawn by chance, anew in each run: no two
+    prompts begin alike, so that no prefix cache can help."""
     chance = random.Random()  # noqa: S311 (no secret)
-    return [chance.choices(tokens, k=load.input_tokens) for _ in range(load.requests)]
+    return [chance.choices(tokens, k=load.input_tokens) for _ in range(load.requests + 1)]
 
 
 async def send(
     client: openai.AsyncOpenAI, load: Load, asked: Sequence[list[int]], done: Callable[[], None]
 ) -> tuple[list[Outcome], float]:
-    """Ask all of it, at most `concurrency` at once.
+    """Ask the first alone, unmeasured, because the client itself gets ready with it; then all others, at most
+    `concurrency` at once.
 
     Args:
+        asked: see `prompts`.
         done: called after each answer or failure.
 
     Returns:
-        What became of each request, and the seconds that all took.
+        What became of each measured request, and the seconds that all took.
+
+    Raises:
+        HiveError: the first one is not answered.
     """
     gate = asyncio.Semaphore(load.concurrency)
 
@@ -104,8 +110,15 @@ async def send(
         done()
         return outcome
 
+    first, *others = asked
+    try:
+        outcome = await asyncio.wait_for(_ask(client, load, first), load.max_seconds)
+    except TimeoutError:
+        outcome = Failure(UNFINISHED)
+    if isinstance(outcome, Failure):
+        raise HiveError(f"{load.model} does not answer: {outcome.kind}", "look at it: hive doctor --deep")
     began = time.perf_counter()
-    tasks = [asyncio.create_task(one(prompt)) for prompt in asked]
+    tasks = [asyncio.create_task(one(prompt)) for prompt in others]
     try:
         _, late = await asyncio.wait(tasks, timeout=load.max_seconds)
     finally:

@@ -1,7 +1,7 @@
 """A cluster, read through the Kubernetes API, and which check gets what of it."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import httpx
 import kr8s
 
 from hive.doctor import gpus, pods, prerequisites, release
-from hive.doctor.finding import Finding, Group, failed, warning
+from hive.doctor.finding import ForbiddenError, Group, checked, failed
 from hive.errors import HiveError
 from hive.serve_api import Application
 from release.changes import running
@@ -18,10 +18,6 @@ from vram_agent.api import State
 Json = dict[str, Any]
 HOOK = "helm.sh/hook"
 SELECTOR = {"nvidia.com/gpu.present": "true"}  # of the agent, where no release says otherwise
-
-
-class ForbiddenError(HiveError):
-    """This user may not look, so what is there is not known."""
 
 
 class Reader:
@@ -106,12 +102,12 @@ def prerequisite_groups(
         name = installed.first("RayService")["metadata"]["name"]
         with contextlib.suppress(HiveError):  # said by the check of the CRDs
             service = reader.named("rayservices.ray.io", name, namespace)
-    yield group(
+    yield checked(
         "Kubernetes",
         lambda: prerequisites.kubernetes(reader.version(), kube_version),
         lambda: prerequisites.admission(namespace, reader.named("namespaces", namespace)),
     )
-    yield group(
+    yield checked(
         "KubeRay",
         lambda: prerequisites.crds(reader.all("customresourcedefinitions")),
         lambda: prerequisites.operators(reader.all("deployments"), namespace, service),
@@ -119,7 +115,7 @@ def prerequisite_groups(
     resources = installed.gpu_resources if installed else {gpus.NVIDIA}
     selector = installed.agent_selector if installed else SELECTOR
     classes = installed.runtime_classes if installed else set()
-    yield group(
+    yield checked(
         "GPUs",
         lambda: gpus.plugin(reader.all("nodes"), reader.all("daemonsets"), resources),
         lambda: gpus.reach(reader.all("nodes"), selector, resources),
@@ -149,7 +145,7 @@ def release_groups(
         for pod in reader.all("pods", namespace, f"app.kubernetes.io/instance={name}")
         if HOOK not in pod["metadata"].get("annotations", {})
     ]
-    yield group(
+    yield checked(
         "Release",
         lambda: release.status(installed.info),
         lambda: release.secrets_there(release.secrets(installed.objects), _entries(reader, namespace), namespace),
@@ -161,7 +157,7 @@ def release_groups(
         ),
         lambda: release.conditions(service) if service else [],
     )
-    yield group(
+    yield checked(
         "Pods",
         lambda: pods.running(own),
         lambda: pods.refused(_refusals(reader, namespace)),
@@ -173,29 +169,13 @@ def release_groups(
     except HiveError as error:
         yield Group(name="VRAM agents", findings=[failed(error.what, error.fix)])
     else:
-        yield group(
+        yield checked(
             "VRAM agents",
             lambda: gpus.agents(reader.all("nodes"), installed.agent_selector, agents, silent),
             lambda: gpus.seen(reader.all("nodes"), said, installed.gpu_resources),
             lambda: gpus.devices(said),
         )
-    yield group("Models", lambda: release.models(applications(), installed.models))
-
-
-Check = Callable[[], Iterable[Finding]]
-
-
-def group(name: str, *checks: Check) -> Group:
-    """Do these checks; what can't be read is a finding too."""
-    findings: list[Finding] = []
-    for check in checks:
-        try:
-            findings += check()
-        except ForbiddenError as error:
-            findings.append(warning(error.what, error.fix))
-        except HiveError as error:
-            findings.append(failed(error.what, error.fix))
-    return Group(name=name, findings=findings)
+    yield checked("Models", lambda: release.models(applications(), installed.models))
 
 
 def _entries(reader: Reader, namespace: str) -> dict[str, list[str]]:

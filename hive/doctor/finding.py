@@ -1,9 +1,11 @@
 """What a check says."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+
+from hive.errors import HiveError
 
 
 class Verdict(StrEnum):
@@ -22,6 +24,10 @@ class Finding(BaseModel):
     verdict: Verdict
     what: str  # what was seen
     fix: str = ""  # one line, a command where there is one; empty where nothing is wrong
+
+
+class ForbiddenError(HiveError):
+    """This user may not look, so what is there is not known."""
 
 
 class Group(BaseModel):
@@ -46,3 +52,16 @@ def failed(what: str, fix: str) -> Finding:
 def count(groups: Iterable[Group], verdict: Verdict) -> int:
     """Findings of this verdict."""
     return sum(finding.verdict is verdict for group in groups for finding in group.findings)
+
+
+def checked(name: str, *checks: Callable[[], Iterable[Finding]]) -> Group:
+    """What these checks find; what can't be read is a finding too."""
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check()
+        except ForbiddenError as error:
+            findings.append(warning(error.what, error.fix))
+        except HiveError as error:
+            findings.append(failed(error.what, error.fix))
+    return Group(name=name, findings=findings)

@@ -5,14 +5,13 @@ import io
 from rich.console import Console
 
 from hive.doctor import terminal
-from hive.doctor.cluster import ForbiddenError, group
-from hive.doctor.finding import Finding, Verdict, count, failed, ok, warning
+from hive.doctor.finding import Finding, ForbiddenError, Verdict, checked, count, failed, ok, warning
 from hive.errors import HiveError
 
 
 def test_each_finding_has_its_mend_below_it() -> None:
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(terminal.show(group("Part", lambda: [ok("good"), warning("odd", "look"), failed("bad", "mend")])))
+    console.print(terminal.show(checked("Part", lambda: [ok("good"), warning("odd", "look"), failed("bad", "mend")])))
     assert [line.strip() for line in console.export_text().splitlines()] == [
         "Part",
         "ok       good",
@@ -24,7 +23,7 @@ def test_each_finding_has_its_mend_below_it() -> None:
 
 
 def test_the_summary_counts_and_is_as_red_as_the_worst() -> None:
-    groups = [group("a", lambda: [ok("good"), warning("odd", "look")]), group("b", lambda: [failed("bad", "mend")])]
+    groups = [checked("a", lambda: [ok("good"), warning("odd", "look")]), checked("b", lambda: [failed("bad", "mend")])]
     said = terminal.summary(groups)
     assert said.plain == "1 ok, 1 warning, 1 failed"
     assert "red" in str(said.style)
@@ -40,5 +39,5 @@ def test_what_can_not_be_read_is_a_finding_and_the_rest_is_still_checked() -> No
     def forbidden() -> list[Finding]:
         raise ForbiddenError("may not list nodes", "ask for it")
 
-    found = group("Part", down, forbidden, lambda: [ok("good")])
+    found = checked("Part", down, forbidden, lambda: [ok("good")])
     assert [finding.verdict for finding in found.findings] == [Verdict.FAILED, Verdict.WARNING, Verdict.OK]
