@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
+from hive.commands.bench import bench
 from hive.commands.chat import chat
+from hive.commands.doctor import doctor
 from hive.commands.down import down
 from hive.commands.plan import plan
 from hive.commands.shared import Chosen, Commands
 from hive.commands.status import status
 from hive.commands.up import up
+from hive.commands.vram import vram
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_short=True)
 
@@ -32,7 +35,7 @@ def main(
     ctx.obj = Chosen(release, namespace, context)
 
 
-for command in (up, down, status, plan, chat):
+for command in (up, down, status, plan, chat, vram, bench, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

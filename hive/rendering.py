@@ -88,14 +88,19 @@ def render(file: Path) -> Rendered:
     return render_values(read_values(file))
 
 
+def load_chart() -> helm_python.Chart:
+    """The chart, with its own values and metadata."""
+    with quiet_stderr():
+        return helm_python.Chart.load(CHART)
+
+
 def render_values(values: Json) -> Rendered:
     """Render the chart with these values.
 
     Raises:
         HiveError: values that the chart refuses; with the mend.
     """
-    with quiet_stderr():
-        chart = helm_python.Chart.load(CHART)
+    chart = load_chart()
     try:
         chart.validate_schema(values)
     except helm_python.HelmValuesError as error:

@@ -80,7 +80,7 @@ def vocabulary(url: str, key: str | None, load: Load) -> list[int]:
 
 
 def prompts(tokens: Sequence[int], load: Load) -> list[list[int]]:
-    """One for each request and one for the first, which is not measured. Tokens drawn by chance, anew in each run: no two
+    """One for each request, and one before them that is not measured. Tokens drawn by chance, anew in each run: no two
     prompts begin alike, so that no prefix cache can help."""
     chance = random.Random()  # noqa: S311 (no secret)
     return [chance.choices(tokens, k=load.input_tokens) for _ in range(load.requests + 1)]

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import openai
 import typer
-from hive.commands.shared import AsJson, Model, chosen, err, out
-from hive.target import Target
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hive.bench import terminal
 from hive.bench.figures import Result, result
 from hive.bench.load import Load, prompts, send, vocabulary
+from hive.commands.shared import AsJson, Model, chosen, err, out
 from hive.errors import HiveError
+from hive.target import Target
 from hive.views import leases_of
 
 

@@ -5,13 +5,13 @@ import time
 from typing import Annotated
 
 import typer
-from hive.commands.shared import AsJson, chosen, out
-from hive.target import Target
 from pydantic import TypeAdapter
 from rich.live import Live
 
 from hive import usage, views
+from hive.commands.shared import AsJson, chosen, out
 from hive.errors import HiveError
+from hive.target import Target
 from vram_agent.api import State
 
 PERIOD = 0.5  # seconds; agents take samples as often

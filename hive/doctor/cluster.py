@@ -1,19 +1,23 @@
 """A cluster, read through the Kubernetes API, and which check gets what of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import helm_python
 import httpx
 import kr8s
+import yaml
 
-from hive.doctor import gpus, pods, prerequisites, release
-from hive.doctor.finding import ForbiddenError, Group, checked, failed
+from hive import rendering
+from hive.doctor import deep, gpus, pods, prerequisites, release
+from hive.doctor.finding import Finding, ForbiddenError, Group, checked, failed, ok
 from hive.errors import HiveError
-from hive.serve_api import Application
+from hive.rendering import Loader
+from hive.serve_api import ServeApi, deployed_config
+from hive.target import Target, target
 from release.changes import running
-from vram_agent.api import State
 
 Json = dict[str, Any]
 HOOK = "helm.sh/hook"
@@ -31,6 +35,11 @@ class Reader:
     def __init__(self, api: kr8s.Api) -> None:
         self._api = api
         self._read: dict[tuple[str, str | None, str | None], list[Json]] = {}
+
+    @property
+    def namespace(self) -> str:
+        """The kubeconfig's."""
+        return str(self._api.namespace)
 
     def version(self) -> str:
         with _told("its version"):
@@ -57,13 +66,14 @@ class Installed:
     info: Json  # name, version, status
     objects: Sequence[Json]
 
-    def first(self, kind: str) -> Json:
-        return next(one for one in self.objects if one["kind"] == kind)
+    @property
+    def ray_service(self) -> Json:
+        return next(one for one in self.objects if one["kind"] == "RayService")
 
     @property
     def pod_specs(self) -> list[Json]:
         """Of all that runs for long."""
-        cluster = self.first("RayService")["spec"]["rayClusterConfig"]
+        cluster = self.ray_service["spec"]["rayClusterConfig"]
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         kinds = ("DaemonSet", "Deployment")
         others = [one["spec"]["template"]["spec"] for one in self.objects if one["kind"] in kinds]
@@ -81,37 +91,89 @@ class Installed:
 
     @property
     def agent_selector(self) -> Mapping[str, str]:
-        selector: Mapping[str, str] = self.first("DaemonSet")["spec"]["template"]["spec"].get("nodeSelector", {})
+        agent = next(one for one in self.objects if one["kind"] == "DaemonSet")
+        selector: Mapping[str, str] = agent["spec"]["template"]["spec"].get("nodeSelector", {})
         return selector
 
     @property
     def models(self) -> list[str]:
-        return [app["name"] for app in release.config(self.first("RayService"))["applications"]]
+        return [app["name"] for app in release.config(self.ray_service)["applications"]]
 
 
-def prerequisite_groups(
-    reader: Reader, kube_version: str, namespace: str, installed: Installed | None
-) -> Iterator[Group]:
-    """What must be there before an install, and after it.
+def open_reader(context: str | None) -> Reader:
+    """Of the kubeconfig's cluster.
+
+    Raises:
+        HiveError: there is no such context, or no kubeconfig.
+    """
+    try:
+        return Reader(kr8s.api(context=context))
+    except (ValueError, OSError) as error:
+        raise HiveError(
+            f"no cluster can be asked: {error}", "see KUBECONFIG, and kubectl config get-contexts"
+        ) from error
+
+
+def find_installed(name: str, namespace: str, context: str | None) -> Installed | None:
+    """The last revision of a release; None: there is none.
+
+    Raises:
+        HiveError: Helm can't tell.
+    """
+    try:
+        with helm_python.Config(kube_context=context, namespace=namespace) as helm:
+            info = helm.status(name)
+    except helm_python.HelmNotFoundError:
+        return None
+    except helm_python.HelmError as error:
+        raise HiveError(f"Helm can't tell of release {name}: {error}", "helm status " + name) from error
+    return Installed(info, [one for one in yaml.load_all(info["manifest"], Loader) if one])
+
+
+def groups(reader: Reader, name: str, namespace: str, context: str | None, *, tries: bool) -> Iterator[Group]:
+    """Each group as soon as it is known.
 
     Args:
-        kube_version: what the chart asks of Kubernetes.
+        name: of the release, which need not be there.
+        tries: `--deep`.
     """
-    service = None
-    if installed:
-        name = installed.first("RayService")["metadata"]["name"]
-        with contextlib.suppress(HiveError):  # said by the check of the CRDs
-            service = reader.named("rayservices.ray.io", name, namespace)
+    installed: Installed | None = None
+
+    def helm() -> Iterator[Finding]:
+        nonlocal installed
+        installed = find_installed(name, namespace, context)
+        if installed is None:
+            yield ok(f"no release {name} in namespace {namespace} yet, so only what it needs was checked")
+        else:
+            yield from release.status(installed.info)
+
+    try:
+        version = reader.version()
+    except HiveError as error:  # nothing else can be asked
+        yield Group(name="Kubernetes", findings=[failed(error.what, error.fix)])
+        return
     yield checked(
         "Kubernetes",
-        lambda: prerequisites.kubernetes(reader.version(), kube_version),
+        lambda: prerequisites.kubernetes(version, rendering.load_chart().metadata["kubeVersion"]),
         lambda: prerequisites.admission(namespace, reader.named("namespaces", namespace)),
     )
-    yield checked(
-        "KubeRay",
-        lambda: prerequisites.crds(reader.all("customresourcedefinitions")),
-        lambda: prerequisites.operators(reader.all("deployments"), namespace, service),
-    )
+    yield checked("Helm", helm)
+    yield from _prerequisites(reader, namespace, installed)
+    if installed:
+        yield from _release(reader, namespace, installed, target(name, namespace, context), tries=tries)
+
+
+def _prerequisites(reader: Reader, namespace: str, installed: Installed | None) -> Iterator[Group]:
+    """What must be there before an install, and after it."""
+
+    def operators() -> Iterator[Finding]:
+        service = None
+        if installed:
+            with contextlib.suppress(HiveError):  # said by the check of the CRDs
+                service = reader.named("rayservices.ray.io", installed.ray_service["metadata"]["name"], namespace)
+        yield from prerequisites.operators(reader.all("deployments"), namespace, service)
+
+    yield checked("KubeRay", lambda: prerequisites.crds(reader.all("customresourcedefinitions")), operators)
     resources = installed.gpu_resources if installed else {gpus.NVIDIA}
     selector = installed.agent_selector if installed else SELECTOR
     classes = installed.runtime_classes if installed else set()
@@ -123,59 +185,54 @@ def prerequisite_groups(
     )
 
 
-def release_groups(
-    reader: Reader,
-    namespace: str,
-    installed: Installed,
-    states: Callable[[], tuple[Mapping[str, State], Mapping[str, str]]],
-    applications: Callable[[], Sequence[Application]],
-) -> Iterator[Group]:
-    """What a release needs beside that, and how it is.
+def _release(reader: Reader, namespace: str, installed: Installed, hive: Target, *, tries: bool) -> Iterator[Group]:
+    """What a release needs beside that, and how it is."""
+    asked = installed.ray_service
 
-    Args:
-        states: what the VRAM agents say by node, and why the others are silent.
-        applications: what Ray Serve says.
-    """
-    name = installed.info["name"]
-    asked = installed.first("RayService")
-    service = reader.named("rayservices.ray.io", asked["metadata"]["name"], namespace)
-    active = running(service) if service else None
-    own = [
-        pod
-        for pod in reader.all("pods", namespace, f"app.kubernetes.io/instance={name}")
-        if HOOK not in pod["metadata"].get("annotations", {})
-    ]
+    def service() -> Json | None:
+        return reader.named("rayservices.ray.io", asked["metadata"]["name"], namespace)
+
+    def own() -> list[Json]:
+        labels = f"app.kubernetes.io/instance={installed.info['name']}"
+        return [
+            pod for pod in reader.all("pods", namespace, labels) if HOOK not in pod["metadata"].get("annotations", {})
+        ]
+
+    def drift() -> Iterator[Finding]:
+        it = service()
+        active = running(it) if it else None
+        cluster = reader.named("rayclusters.ray.io", active, namespace) if active else None
+        pods_of_it = [pod for pod in own() if pod["metadata"]["labels"].get("ray.io/cluster") == active]
+        yield from release.drift(it, asked, cluster, pods_of_it)
+        yield from release.conditions(it) if it else []
+
+    def agents() -> list[Json]:
+        return [pod for pod in own() if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "agent"]
+
+    def applied() -> Iterator[Finding]:
+        api = ServeApi(*hive.dashboard())
+        yield from release.applied(release.config(asked), deployed_config(api.details()))
+
     yield checked(
         "Release",
-        lambda: release.status(installed.info),
         lambda: release.secrets_there(release.secrets(installed.objects), _entries(reader, namespace), namespace),
-        lambda: release.drift(
-            service,
-            asked,
-            reader.named("rayclusters.ray.io", active, namespace) if active else None,
-            [pod for pod in own if pod["metadata"]["labels"].get("ray.io/cluster") == active],
-        ),
-        lambda: release.conditions(service) if service else [],
+        drift,
     )
+    yield checked("Pods", lambda: pods.running(own()), lambda: pods.refused(_refusals(reader, namespace)))
     yield checked(
-        "Pods",
-        lambda: pods.running(own),
-        lambda: pods.refused(_refusals(reader, namespace)),
+        "VRAM agents",
+        lambda: gpus.agents(reader.all("nodes"), installed.agent_selector, agents()),
+        lambda: gpus.seen(reader.all("nodes"), hive.states(), installed.gpu_resources),
+        lambda: gpus.devices(hive.states()),
     )
-    agents = [pod for pod in own if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "agent"]
-    said: Mapping[str, State]
-    try:
-        said, silent = states()
-    except HiveError as error:
-        yield Group(name="VRAM agents", findings=[failed(error.what, error.fix)])
-    else:
-        yield checked(
-            "VRAM agents",
-            lambda: gpus.agents(reader.all("nodes"), installed.agent_selector, agents, silent),
-            lambda: gpus.seen(reader.all("nodes"), said, installed.gpu_resources),
-            lambda: gpus.devices(said),
-        )
-    yield checked("Models", lambda: release.models(applications(), installed.models))
+    yield checked("Models", applied, lambda: release.models(hive.applications(), installed.models))
+    if tries:
+
+        def hosts(_: Sequence[Json]) -> dict[str, str]:
+            return {pod["status"].get("podIP", ""): pod["spec"].get("nodeName", "") for pod in own()}
+
+        version = asked["spec"]["rayClusterConfig"]["rayVersion"]
+        yield from deep.groups(hive, lambda: version, hosts)
 
 
 def _entries(reader: Reader, namespace: str) -> dict[str, list[str]]:

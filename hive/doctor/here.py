@@ -24,8 +24,8 @@ def groups(where: Folders, *, tries: bool) -> Iterator[Group]:
     if run is None:
         yield checked(
             "Hive",
-            lambda: [ok("none runs here; so far only the machine was checked")],
-            lambda: machine.ports(machine.owners(rendering.default_ports())),
+            lambda: [ok("no Hive runs here, so only this machine was checked")],
+            lambda: machine.ports(machine.owners(rendering.load_chart().values["ports"])),
             lambda: machine.folders(where.models),
         )
         return

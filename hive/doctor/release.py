@@ -141,7 +141,7 @@ def models(found: Sequence[Application], asked: Sequence[str]) -> Iterator[Findi
                 f"{name} is asked for, and Ray Serve has none", "hive doctor again in a minute, then hive logs"
             )
         elif app.ready:
-            yield ok(f"{name} serves with {app.wanted} replicas")
+            yield ok(f"{name} serves, {app.wanted} of {app.wanted} replicas run")
         else:
             running = sum(replica.state == "RUNNING" for replica in app.replicas)
             what, _, fix = app.reason.partition("FIX: ")

@@ -102,7 +102,7 @@ def application(status: str, *replicas: str, wanted: int = 1, reason: str = "") 
 @pytest.mark.parametrize(
     ("found", "verdict", "words"),
     [
-        ([application("RUNNING", "RUNNING")], OK, "serves with 1"),
+        ([application("RUNNING", "RUNNING")], OK, "serves, 1 of 1"),
         ([application("RUNNING", "RUNNING", "STARTING", wanted=2)], WARNING, "1 of 2"),
         ([application("DEPLOYING", "STARTING")], FAILED, "0 of 1"),
         ([application("DEPLOY_FAILED", "RUNNING", reason="a\nno room. FIX: lower vram")], FAILED, "no room"),
