@@ -61,7 +61,7 @@ def wants(serve_config: Mapping[str, Any]) -> list[Want]:
             mib=args["vramMib"],
             devices=args["tensorParallel"],
             replicas=deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"],
-            cpus=actor["num_cpus"],
+            cpus=actor["resources"]["model_cpus"],
             memory=actor["memory"] or 0,
             most_per_worker=deployment["max_replicas_per_node"],
         )
