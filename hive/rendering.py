@@ -12,6 +12,7 @@ from typing import Any
 import helm_python
 import yaml
 
+from hive import values_file
 from hive.errors import HiveError, HiveErrors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,13 +79,13 @@ class Rendered:
     http_host: str
 
 
-def render(values_file: Path) -> Rendered:
+def render(file: Path) -> Rendered:
     """Render the chart with this file.
 
     Raises:
         HiveError: no such file, no YAML, or values that the chart refuses; with the mend.
     """
-    return render_values(read_values(values_file))
+    return render_values(read_values(file))
 
 
 def render_values(values: Json) -> Rendered:
@@ -135,25 +136,32 @@ def render_values(values: Json) -> Rendered:
     )
 
 
-def read_values(values_file: Path) -> Json:
-    """The file's content, as Helm reads it. A key that stands twice is refused, where Helm would drop the first.
+def read_values(file: Path) -> Json:
+    """The file's content; see `parse_values`.
 
     Raises:
         HiveError: it is not there, or no YAML map.
     """
+    return parse_values(values_file.read(file), str(file))
+
+
+def parse_values(text: str, name: str) -> Json:
+    """Values as Helm reads them. A key that stands twice is refused, where Helm would drop the first.
+
+    Args:
+        name: of the file, for what is said.
+
+    Raises:
+        HiveError: it is no YAML map.
+    """
     try:
-        text = values_file.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise HiveError(
-            f"{values_file}: {error.strerror}", "name a values file: hive up -f values/local.yaml"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HiveError(f"{values_file} is no valid YAML: {error}", "mend the line that the message names") from error
+    except yaml.YAMLError as error:
+        raise HiveError(f"{name} is no valid YAML: {error}", "mend the line that the message names") from error
     if not isinstance(node, yaml.MappingNode):
-        raise HiveError(f"{values_file} holds no map", "start it with `models:`")
+        raise HiveError(f"{name} holds no map", "start it with `models:`")
     if twice := list(_twice(node)):
-        raise HiveErrors([HiveError(f"{values_file}, {where}", "keep one of them") for where in twice])
+        raise HiveErrors([HiveError(f"{name}, {where}", "keep one of them") for where in twice])
     return helm_python.values_from_yaml(text)
 
 

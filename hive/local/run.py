@@ -60,6 +60,10 @@ class Folders:
         """API keys: a file for each client, as the Secret's entries in a cluster."""
         return self.state / "keys"
 
+    def headers(self) -> dict[str, str]:
+        """What Ray's dashboard asks for."""
+        return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
+
     @property
     def _name(self) -> str:
         return f"hive-{os.getuid()}-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
@@ -92,7 +96,7 @@ class Started:
 class Run:
     """One running Hive."""
 
-    values: str
+    values: str  # the file, by its absolute path
     cluster: str  # digest of everything that only a restart of Ray can change
     dashboard_url: str
     agent_url: str

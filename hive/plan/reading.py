@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hive import rendering, serve_api
+from hive import rendering, serve_api, values_file
 from hive.changes import Change, Effect, compare
 from hive.errors import HiveError
-from hive.local import driver
+from hive.local.checks import digest
+from hive.local.target import LocalHive
 from hive.plan import scenario as scenarios
-from hive.plan import values_file as text_of_values
 from hive.plan.needs import Need, need, usual_budget_mib
 from hive.plan.planning import Plan
 from hive.plan.scenario import Scenario, Stay
 from hive.rendering import Json, Rendered
+from hive.target import Edit
 from serve_app import checkpoint, sizing
 from serve_app.args import ModelArgs
 from serve_app.versions import engine_versions
@@ -28,14 +29,14 @@ PLACEHOLDER = "1Mi"  # stands for a budget until it is known
 LEAVING = (LeaseState.PENDING, LeaseState.DRAINING, LeaseState.ORPHANED)
 
 
-def read(values_file: Path, models_dir: Path, gpus: str | None, hive: driver.LocalHive | None) -> Scenario:
+def read(file: Path, models_dir: Path, gpus: str | None, hive: LocalHive | None) -> Scenario:
     """What the file asks for, on GPUs of these sizes or those of a running Hive, as if nothing ran.
 
     Raises:
         HiveError: the file or the sizes are wrong, or the running Hive does not answer. A checkpoint that can't be read
             is in the scenario's entry.
     """
-    values = rendering.read_values(values_file)
+    values = rendering.read_values(file)
     missing = _without_vram(values)
     rendered = rendering.render_values(_filled(values, dict.fromkeys(missing, PLACEHOLDER)))
     state = hive.state() if hive else None
@@ -64,7 +65,7 @@ def read(values_file: Path, models_dir: Path, gpus: str | None, hive: driver.Loc
     return result
 
 
-def upgrade(asked: Scenario, hive: driver.LocalHive) -> tuple[Scenario, list[Change]]:
+def upgrade(asked: Scenario, hive: LocalHive) -> tuple[Scenario, list[Change]]:
     """The scenario with the replicas that go on where they are, and what the values change of what runs. All replicas
     that restart are taken for gone before the first of them starts again.
 
@@ -73,7 +74,7 @@ def upgrade(asked: Scenario, hive: driver.LocalHive) -> tuple[Scenario, list[Cha
     """
     changes = compare(serve_api.deployed_config(hive.serve.details()), asked.rendered.serve_config)
     state = hive.state()
-    if driver.digest(asked.rendered) != hive.run.cluster:
+    if digest(asked.rendered) != hive.run.cluster:
         why = "pods, ports or the agent change, so all of Ray is started anew: make stop && make run"
         named = {change.model for change in changes}
         restarts = [Change(name, Effect.RESTART, why) for name in {lease.model for lease in state.leases} - named]
@@ -88,20 +89,19 @@ def upgrade(asked: Scenario, hive: driver.LocalHive) -> tuple[Scenario, list[Cha
     return replace(asked, running=tuple(stays)), changes
 
 
-def write(values_file: Path, found: Plan) -> None:
+def write(file: Path, found: Plan) -> None:
     """Put the budgets that were reckoned into the file.
 
     Raises:
         HiveError: the file can't be written, or not without touching the rest of it; it stays as it is.
     """
-    budgets = {model.name: model.vram_mib for model in found.models if model.vram_mib and not model.vram_said}
-    if not budgets:
-        return
-    try:
-        # Bytes, because Python would make its own of the ends of lines.
-        values_file.write_bytes(text_of_values.fill(values_file.read_bytes().decode(), budgets).encode())
-    except OSError as error:
-        raise HiveError(f"{values_file}: {error.strerror}", "make the file writable") from error
+    budgets = [
+        Edit(("models", model.name, "vram"), f"{model.vram_mib}Mi")
+        for model in found.models
+        if model.vram_mib and not model.vram_said
+    ]
+    if budgets:
+        values_file.write(file, values_file.edit(values_file.read(file), budgets))
 
 
 def _kind(rendered: Rendered, state: State | None) -> str:

@@ -10,13 +10,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from hive import values_file
 from hive.changes import Effect
 from hive.cli import app
 from hive.errors import HiveError
-from hive.local import driver
-from hive.plan import reading, values_file
+from hive.local.checks import digest
+from hive.plan import reading
 from hive.plan.planning import plan
 from hive.rendering import render
+from hive.target import Edit
 from serve_app import checkpoint, sizing
 from serve_app.args import ModelArgs
 from serve_app.versions import engine_versions
@@ -143,14 +145,7 @@ def test_mistakes_are_told_with_the_mend(run: Plan, said: list[str], words: str)
     ],
 )
 def test_a_budget_goes_below_the_source(before: str, after: str) -> None:
-    assert values_file.fill(before, {"a": 5}) == after
-
-
-def test_entries_that_share_their_lines_are_refused_and_not_broken() -> None:
-    shared = "models:\n  a: &a\n    source: ./m\n  b: *a\n"
-    with pytest.raises(HiveError, match=r"can't be added") as caught:
-        values_file.fill(shared, {"a": 5, "b": 6})
-    assert "models.a.vram: 5Mi, models.b.vram: 6Mi" in caught.value.fix
+    assert values_file.edit(before, [Edit(("models", "a", "vram"), "5Mi")]) == after
 
 
 # -- beside a running Hive -------------------------------------------------------------------------------------------
@@ -179,7 +174,7 @@ def running(values: Path, leases: list[Lease], overheads: dict[str, int] | None 
     return SimpleNamespace(
         state=lambda: state,
         serve=SimpleNamespace(details=lambda: {"applications": apps}),
-        run=SimpleNamespace(cluster=driver.digest(deployed)),
+        run=SimpleNamespace(cluster=digest(deployed)),
     )
 
 

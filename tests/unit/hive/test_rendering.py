@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hive.errors import HiveError
-from hive.local.driver import assign
+from hive.local.checks import assign
 from hive.plan.scenario import groups
 from hive.rendering import ROOT, render
 
