@@ -19,6 +19,7 @@ WIDTH = 104  # columns
 PICTURES = {
     "plan": "hive plan -f values/local.yaml --gpus 12GiB",
     "status": "hive status",
+    "doctor": "hive doctor",
 }
 # rich's own, without the font that a browser would fetch from another host.
 FORMAT = re.sub(r"@font-face {{.*?}}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
