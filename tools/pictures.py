@@ -26,8 +26,8 @@ FORMAT = re.sub(r"@font-face {{.*?}}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
 def printed(command: str) -> str:
-    """What the command prints on a terminal with colours."""
-    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
+    """What the command prints where there are colours, without what moves."""
+    environment = os.environ | {"FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "COLUMNS": str(WIDTH)}
     program, *words = shlex.split(command)
     done = subprocess.run(
         [ROOT / ".venv" / "bin" / program, *words],
