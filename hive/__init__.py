@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hive.client.asking import AnswerError, Options, Prompt
     from hive.client.inference import a_inference, a_inference_batch, inference, inference_batch
+    from hive.client.ray_hive import Deployed, RayHive
     from hive.errors import HiveError
 
 __all__ = [
     "AnswerError",
+    "Deployed",
     "HiveError",
     "Options",
     "Prompt",
+    "RayHive",
     "a_inference",
     "a_inference_batch",
     "inference",
@@ -26,9 +29,11 @@ __all__ = [
 # Read when they are used, so that `import hive` costs nothing.
 _HOMES = {
     "AnswerError": "hive.client.asking",
+    "Deployed": "hive.client.ray_hive",
     "HiveError": "hive.errors",
     "Options": "hive.client.asking",
     "Prompt": "hive.client.asking",
+    "RayHive": "hive.client.ray_hive",
     "a_inference": "hive.client.inference",
     "a_inference_batch": "hive.client.inference",
     "inference": "hive.client.inference",

@@ -25,14 +25,13 @@ def find(base_url: str | None = None, api_key: str | None = None) -> Address:
     if url := base_url or os.environ.get("OPENAI_BASE_URL"):
         return Address(url, api_key or os.environ.get("OPENAI_API_KEY"))
     # Helm and what else runs a Hive is read only where one is needed.
-    from hive.local import driver, gateway
-    from hive.local.run import folders
+    from hive.target import target
 
     try:
-        hive = driver.find(folders())
+        hive = target()
     except HiveError as error:
         raise HiveError(
             "no Hive is found: no base_url is given, OPENAI_BASE_URL is not set, and none runs on this machine",
             "give base_url, set OPENAI_BASE_URL, or start one: hive up -f values/local.yaml",
         ) from error
-    return Address(f"{hive.run.gateway_url}/v1", api_key or gateway.api_key(hive.where))
+    return Address(f"{hive.gateway_url()}/v1", api_key or hive.api_key())

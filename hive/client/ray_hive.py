@@ -1,7 +1,7 @@
 """`RayHive`: one Hive, its models and its VRAM. It changes the values, and Hive makes them so; nothing is kept here."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class RayHive(Inference):
     def __init__(self, release: str | None = None, namespace: str | None = None, context: str | None = None) -> None:
         self.target = target(release, namespace, context)
 
-    def deploy_model(
+    def deploy_model(  # noqa: PLR0917  (as its users know it)
         self,
         model_id: str,
         model_name: str,
@@ -76,7 +76,7 @@ class RayHive(Inference):
                 checkpoint, exactly where it is safetensors.
             replicas: engines.
             test_mode: deploy, ask one question, and undeploy, whatever happens.
-            max_num_seqs: requests at once; None: the budget holds one of the full length, and vLLM takes as many as fit.
+            max_num_seqs: requests at once; None: the budget holds one of the full length, and vLLM takes what fits.
             max_model_len: tokens of prompt and answer together; None: as many as the model knows.
             max_tokens: of an answer whose request does not say; None: no limit but the length.
             vllm_kwargs: any other argument of the vLLM engine.

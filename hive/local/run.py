@@ -70,7 +70,8 @@ class Folders:
 
 
 def folders() -> Folders:
-    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout."""
+    """From HIVE_STATE_DIR; else `.hive` in the checkout. Beside it this package reads only what says where to ask
+    (`hive.client.addresses`)."""
     return Folders(Path(os.environ.get("HIVE_STATE_DIR", ROOT / ".hive")).resolve())
 
 

@@ -130,11 +130,17 @@ def _needs(
     """What every checkpoint comes to, by model; side by side, because the hub takes its time."""
     asked = [ModelArgs.model_validate(app["args"]) for app in serve_config["applications"]]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = pool.map(lambda args: _need(args, models_dir, kind, state), asked)
+        found = pool.map(lambda args: need_of(args, models_dir, kind, state), asked)
         return {args.name: one for args, one in zip(asked, found, strict=True)}
 
 
-def _need(args: ModelArgs, models_dir: Path, kind: str, state: State | None) -> Need | HiveError:
+def need_of(args: ModelArgs, models_dir: Path, kind: str, state: State | None) -> Need | HiveError:
+    """What one model's checkpoint comes to, or why it can't be read.
+
+    Args:
+        kind: of the devices, `host` or `nvml`.
+        state: of an agent that may have measured this very engine.
+    """
     try:
         if checkpoint.is_folder(args.source):
             found = checkpoint.read_folder(models_dir / args.source)

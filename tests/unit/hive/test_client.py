@@ -358,7 +358,9 @@ class TestDiscovery:
         monkeypatch.setenv("HIVE_STATE_DIR", str(tmp_path))
         where = Folders(tmp_path)
         url = server.url.removesuffix("/v1")
-        Run(values="", cluster="", dashboard_url="", agent_url="", serve_url="", gateway_url=url).save(where)
+        (tmp_path / "values.yaml").write_text("gateway: {keysSecret: hive-keys}")
+        run = Run(str(tmp_path / "values.yaml"), "", dashboard_url="", agent_url="", serve_url="", gateway_url=url)
+        run.save(where)
         return where
 
     def test_what_is_given_comes_first(self, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,11 +414,13 @@ def test_the_package_is_quick_to_import_and_all_of_it_is_there() -> None:
     code = f"""
 import sys, json, hive
 loaded = sorted({heavy!r} & set(sys.modules))
-everything = [getattr(hive, name).__name__ for name in hive.__all__ if name != "Prompt"]
-print(json.dumps([loaded, sorted({{"ray", "torch", "helm_python"}} & set(sys.modules))]))
+hive.inference
+more = sorted({{"ray", "torch", "helm_python"}} & set(sys.modules))
+everything = [getattr(hive, name) for name in hive.__all__]
+print(json.dumps([loaded, more, sorted({{"ray", "torch"}} & set(sys.modules))]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [[], []]
+    assert json.loads(done.stdout) == [[], [], []]
     assert set(hive.__all__) == set(hive._HOMES)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hive.nothing
