@@ -63,6 +63,15 @@ class ServeApi:
         except httpx.TransportError:
             return False
 
+    def alive_nodes(self) -> int:
+        """How many Ray nodes have registered and live, the head included.
+
+        Raises:
+            HiveError: the dashboard does not answer.
+        """
+        listed = self._send("GET", path="/api/v0/nodes").json()["data"]["result"]["result"]
+        return sum(node["state"] == "ALIVE" for node in listed)
+
     def details(self) -> Json:
         """Everything that Serve says.
 
@@ -89,16 +98,16 @@ class ServeApi:
         """
         self._send("DELETE")
 
-    def _send(self, method: str, body: Json | None = None) -> httpx.Response:
+    def _send(self, method: str, body: Json | None = None, path: str = "/api/serve/applications/") -> httpx.Response:
         try:
-            response = self._http.request(method, "/api/serve/applications/", json=body)
+            response = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise HiveError(
                 f"Ray's dashboard at {self.url} does not answer ({error!r})",
                 "look into the logs, or: make stop && make run",
             ) from error
         if response.is_error:
-            raise HiveError(f"Ray Serve answers {response.status_code}: {response.text[-2000:]}", "see the message")
+            raise HiveError(f"Ray answers {response.status_code}: {response.text[-2000:]}", "see the message")
         return response
 
 

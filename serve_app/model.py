@@ -23,6 +23,7 @@ from ray.serve.llm import LLMConfig, LLMServer
 from serve_app import cards, checkpoint, frontend, sizing
 from serve_app.args import ModelArgs
 from serve_app.lease import AgentClient, LeaseError
+from serve_app.order import wait_for_larger
 from serve_app.pinning import gpu_environment, torch_fraction
 from serve_app.settings import from_environment
 from serve_app.truncation import TruncateInput
@@ -52,6 +53,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         llm_config(parsed, source=parsed.source, engine_kwargs=parsed.engine_kwargs()).get_engine_config()
     except ValueError as error:
         raise ModelError(f"models.{parsed.name}.engine: {error}. FIX: spell it as vLLM does, or remove it") from error
+    wait_for_larger(parsed.name)
     return serve.deployment(serve.ingress()(Model), name="Model").bind(parsed)
 
 

@@ -38,8 +38,9 @@ def main(questions: str, model: str | None = None) -> int:
     model = model or next(card.id for card in cards if "generate" in card.model_dump()["tasks"])
     # Leave the progress bars to a terminal: these lines are the job's log.
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # `concurrency` actors of one CPU each, in whatever workers for jobs there are.
-    answers = ray.data.read_json(questions).map(Ask, fn_constructor_args=(model,), concurrency=1)
+    # `size` actors of one CPU each, wherever workers for jobs have it.
+    pool = ray.data.ActorPoolStrategy(size=1)
+    answers = ray.data.read_json(questions).map(Ask, fn_constructor_args=(model,), compute=pool)
     failed = 0
     for answer in answers.iter_rows():
         print(json.dumps(answer), flush=True)

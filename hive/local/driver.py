@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hive import agent_api, rendering, serve_api
@@ -151,6 +152,9 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
                 "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
+            # Raylets that start at one time take the same socket's name, and only one of them lives. And Serve must
+            # know all workers when it places the first model, or small ones go where a large one has to.
+            processes.wait_until(partial(_registered, serve, number + 1), run.processes[-1], where, START_SECONDS)
         report("Starting the gateway")
         gateway.start(run, rendered.gateway, _gateway_environment(run, rendered, where), where)
     except BaseException:
@@ -159,6 +163,10 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         raise
     run.save(where)
     return run
+
+
+def _registered(serve: ServeApi, workers: int) -> bool:
+    return serve.alive_nodes() >= 1 + workers  # and the head
 
 
 def _start_agent(run: Run, where: Folders, rendered: Rendered) -> None:

@@ -55,7 +55,7 @@ def _name(app: str) -> str:
     return str(name)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.dictionaries(NAMES, MODELS, min_size=1, max_size=4), MODELS, st.data())
 def test_an_edit_of_one_model_changes_its_application_and_never_the_ray_cluster(
     models: Json, entry: Json, data: st.DataObject
@@ -70,7 +70,7 @@ def test_an_edit_of_one_model_changes_its_application_and_never_the_ray_cluster(
     assert after == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(NAMES, MODELS, min_size=2, max_size=4))
 def test_a_model_that_goes_leaves_the_others_as_they_are(models: Json) -> None:
     """The same holds, read backwards, for one that comes."""
@@ -81,7 +81,7 @@ def test_a_model_that_goes_leaves_the_others_as_they_are(models: Json) -> None:
     assert (after, cluster_after) == (before, cluster_before)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXT, TEXT)
 def test_text_arrives_as_it_was_written(template: str, value: str) -> None:
     """Through Helm's YAML, the block inside the RayService, and the operator's parser."""

@@ -154,12 +154,16 @@ containers:
         {{- toYaml $limits | nindent 8 }}
 {{- end }}
 
-{{/* What serve_app/worker.py registers for replicas. */}}
+{{/* What a worker with GPUs has beside the rest. serve_app/worker.py registers the CPUs for replicas. */}}
 {{- define "hive.modelEnv" -}}
-{{- with include "hive.cpus" . -}}
+# What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net. Nowhere else: Ray's processes
+# then can't see how their children ended, and each job that fails would be said to have succeeded.
+- name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
+  value: "true"
+{{- with include "hive.cpus" . }}
 - name: HIVE_CPUS
   value: {{ . | quote }}
-{{- end -}}
+{{- end }}
 {{- end }}
 
 {{/* What a job finds the models by. The key is a reference: a job's own description can be read by whoever lists jobs. */}}
@@ -231,9 +235,6 @@ env:
     value: "1"
   - name: RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES
     value: {{ include "hive.packedResources" .root | quote }}
-  # What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net.
-  - name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
-    value: "true"
   # A replica that goes away stays reachable so long, in seconds; the gateway has heard of it within two.
   - name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S
     value: "5"

@@ -63,6 +63,7 @@ def test_an_example_runs_as_it_stands(hive: Sandbox, name: str) -> None:
     done = run(name, hive=hive)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(PRINTS[name], done.stdout), done.stdout
+    assert "ERROR" not in done.stdout, "an answer of the batch"
 
 
 def test_a_model_can_be_named(hive: Sandbox) -> None:

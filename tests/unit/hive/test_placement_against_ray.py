@@ -148,7 +148,7 @@ def clusters(draw: st.DrawFn) -> tuple[list[Want], list[Worker], list[Replica]]:
     return wanted, workers, running
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(case=clusters())
 def test_every_replica_goes_where_ray_sends_it(case: tuple[list[Want], list[Worker], list[Replica]]) -> None:
     wanted, workers, running = case

@@ -40,7 +40,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return found if draw(st.booleans()) else replace(found, kind="host")
 
 
-@settings(deadline=None)
 @given(asked=scenarios())
 def test_every_byte_of_every_device_is_accounted_for_and_every_replica_is_somewhere(asked: Scenario) -> None:
     found = plan(asked)
@@ -55,7 +54,6 @@ def test_every_byte_of_every_device_is_accounted_for_and_every_replica_is_somewh
         assert held + lost * one.want.devices == one.want.replicas * one.want.devices
 
 
-@settings(deadline=None)
 @given(asked=scenarios())
 def test_replicas_stand_where_the_rule_puts_them(asked: Scenario) -> None:
     workers, _ = assign(asked)
@@ -66,7 +64,7 @@ def test_replicas_stand_where_the_rule_puts_them(asked: Scenario) -> None:
             assert found[own.id] == [replica.model for replica in placed if replica.worker == number]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(asked=scenarios())
 def test_all_that_is_advised_fits_when_planned_again_and_changes_something(asked: Scenario) -> None:
     found = advise(asked)
@@ -161,7 +159,7 @@ def test_cells_are_shared_out_to_the_last(sizes: list[int], width: int) -> None:
     assert sum(found) == (width if sum(sizes) else 0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(asked=scenarios())
 def test_the_views_are_well_formed_and_say_the_same(asked: Scenario) -> None:
     found = replace(plan(asked), advice=tuple(told(asked, one) for one in advise(asked)[:1]))
@@ -189,7 +187,6 @@ def test_quantities_of_kubernetes(said: str | int, expected: float) -> None:
     assert quantity(said) == expected
 
 
-@settings(deadline=None)
 @given(gib=st.integers(1, 8), requests=st.integers(1, 64), length=st.integers(16, 8192))
 def test_a_budget_for_so_many_requests_holds_them_and_one_mib_less_does_not(
     gib: int, requests: int, length: int

@@ -282,4 +282,4 @@ def test_requests_that_conflict_change_nothing() -> None:
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestLedger.settings = settings(max_examples=300, stateful_step_count=60)
