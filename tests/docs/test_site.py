@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from mkdocs.config import load_config
 from hive.cli import app
 from hive.rendering import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What a browser fetches by itself; a link waits for a click.
 FETCHED = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src"}
 
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +82,12 @@ def commands(page: Path) -> Iterator[list[str]]:
     """The words of each command of `make` or `hive` that a console block shows."""
     for block in blocks(page, "console"):
         for line in block.replace("\\\n", " ").splitlines():
-            for command in re.split(r"&&|\|", line[2:]) if line.startswith("$ ") else ():
-                words = shlex.split(command, comments=True)
-                if words and Path(words[0]).name in ("make", "hive"):
-                    yield [Path(words[0]).name, *words[1:]]
+            words = shlex.shlex(line[2:] if line.startswith("$ ") else "", posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            for operator, own in groupby(words, key=lambda word: set(word) <= set("();<>|&")):
+                program, *rest = own
+                if not operator and Path(program).name in ("make", "hive"):
+                    yield [Path(program).name, *rest]
 
 
 @by_page
