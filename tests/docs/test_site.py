@@ -15,6 +15,7 @@ import yaml
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+from hive import rendering
 from hive.cli import app
 from hive.rendering import ROOT
 
@@ -154,6 +155,17 @@ def test_values_that_a_page_shows_have_keys_of_the_chart(page: Path) -> None:
         if isinstance(values, dict) and values.keys() <= schema()["properties"].keys():
             for path in paths(values):
                 assert at(schema(), path), path
+
+
+@pytest.mark.parametrize("name", ["start-k3s.md", "start-cluster.md"])
+def test_the_chart_takes_the_values_that_a_start_page_writes(name: str, tmp_path: Path) -> None:
+    page, file = (ROOT / "docs" / name).read_text(), tmp_path / "my.yaml"
+    for copied, write, text in re.findall(
+        r"^\$ (?:cp (\S+) my\.yaml|cat (>+) my\.yaml <<'END'\n(.*?)^END)$", page, re.MULTILINE | re.DOTALL
+    ):
+        before = file.read_text() if write == ">>" else (ROOT / copied).read_text() if copied else ""
+        file.write_text(before + text)
+    assert rendering.render(file).serve_config["applications"]
 
 
 def paths(node: Any, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
