@@ -7,6 +7,7 @@ import httpx
 
 from hive.errors import HiveError
 from hive.placement import Worker
+from hive.serve_api import Json
 
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # as the chart and serve_app/worker.py name it
 
@@ -19,11 +20,15 @@ def workers(url: str, headers: Mapping[str, str]) -> list[Worker]:
     """
     try:
         answer = httpx.get(f"{url}/api/v0/nodes", params={"detail": "true"}, headers=dict(headers), timeout=30)
-        nodes = answer.raise_for_status().json()["data"]["result"]["result"]
+        return read(answer.raise_for_status().json())
     except httpx.HTTPError as error:
         raise HiveError(f"Ray's dashboard does not say which workers there are ({error!r})", "hive status") from error
+
+
+def read(answer: Json) -> list[Worker]:
+    """The same from the dashboard's answer."""
     found = []
-    for node in nodes:
+    for node in answer["data"]["result"]["result"]:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from hive import deploying, views
 from hive.client import addresses
@@ -153,7 +154,8 @@ class RayHive(Inference):
 def _edits(path: tuple[str, ...], now: Any, then: Any) -> list[Edit]:
     """From what is there now (None: nothing) to what is to be there; keys that are equal keep their comments."""
     if isinstance(now, dict) and isinstance(then, dict):
-        return [edit for key in now.keys() | then.keys() for edit in _edits((*path, key), now.get(key), then.get(key))]
+        keys = dict.fromkeys([*now, *then])
+        return [edit for key in keys for edit in _edits((*path, key), now.get(key), then.get(key))]
     return [] if now == then else [Edit(path, REMOVE if then is None else then)]
 
 
@@ -176,4 +178,4 @@ def _shown() -> Iterator[tuple[Report, Watch]]:
         yield note, lambda found, _: note(line(found))
         return
     with console.status("") as status:
-        yield status.update, lambda found, _: status.update(line(found))
+        yield lambda text: status.update(Text(text)), lambda found, _: status.update(Text(line(found)))

@@ -22,17 +22,19 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def _table(found: list[Listed]) -> Table:
     table = Table(title="Models", title_justify="left")
-    for column in ("model", "state", "replicas", "vram", "length", "source", "also called", "adapters"):
-        table.add_column(column, justify="right" if column in ("replicas", "vram", "length") else "left")
-    for one in found:
-        table.add_row(
-            one.name,
-            Text(one.state, style=views.COLOURS.get(one.state, "")),
-            f"{one.running} of {one.wanted}",
-            one.vram or "",
-            "" if one.max_model_len is None else str(one.max_model_len),
-            one.source,
-            ", ".join(one.aliases),
-            ", ".join(one.adapters),
-        )
+    columns: dict[str, list[str | Text]] = {
+        "model": [one.name for one in found],
+        "state": [Text(one.state, style=views.COLOURS.get(one.state, "")) for one in found],
+        "replicas": [f"{one.running} of {one.wanted}" for one in found],
+        "vram": [one.vram or "" for one in found],
+        "length": ["" if one.max_model_len is None else str(one.max_model_len) for one in found],
+        "source": [one.source for one in found],
+        "aliases": [", ".join(one.aliases) for one in found],
+        "adapters": [", ".join(one.adapters) for one in found],
+    }
+    told = {name: cells for name, cells in columns.items() if any(map(str, cells))}
+    for name in told:
+        table.add_column(name, justify="right" if name in ("replicas", "vram", "length") else "left", overflow="fold")
+    for row in zip(*told.values(), strict=True):
+        table.add_row(*row)
     return table
