@@ -16,7 +16,7 @@ from serve_app.settings import Settings, from_environment
 from vram_agent.api import MIB, Device, State
 
 # Host CPUs for replicas. Ray's own CPU is what every task takes that says nothing, and none may come here (the chart
-# sets num-cpus to 0): beside models there is no memory for it.
+# gives such workers 0): beside models there is no memory for it.
 CPU_RESOURCE = "model_cpus"
 OPEN_FILES = 65536  # Ray's own advice; KubeRay sets it only where it writes the container's command
 

@@ -47,9 +47,13 @@ autoscalerOptions:
 {{- toJson $digests -}}
 {{- end }}
 
-{{/* The autoscaler has to know what a worker with GPUs brings before there is one. The worker then says what it found. */}}
+{{/* Of a worker with GPUs: no CPU for Ray's own tasks (see hive.cpuResource), and what the autoscaler has to know before
+there is one. The worker then says what it found. Not in rayStartParams: KubeRay refuses a group that has both. */}}
 {{- define "hive.workerResources" -}}
-{{- if and .autoscaling .gpusPerWorker -}}
+{{- if .gpusPerWorker -}}
+CPU: "0"
+{{- end -}}
+{{- if and .autoscaling .gpusPerWorker }}
 {{ include "hive.cpuResource" . }}: {{ include "hive.cpus" . | quote }}
 {{ include "hive.vramResource" .gpusPerWorker }}: {{ include "hive.quantity" (dict "quantity" .autoscaling.vram "unit" "Mi") | quote }}
 {{- end -}}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,20 @@ pytestmark = [pytest.mark.serving, pytest.mark.timeout(1500)]
 JOBS = ROOT / "examples" / "jobs"
 RUN_SECONDS = 240
 ANSWERS = [{"id": number, "error": None} for number in range(1, 7)]
+
+
+WHERE = """
+import ray
+
+@ray.remote
+def node():
+    return ray.get_runtime_context().get_node_id()
+
+used = [node.remote() for _ in range(8)]
+used = {ray.get_runtime_context().get_node_id(), *ray.get(used)}
+models = {one["NodeID"] for one in ray.nodes() if "vram_mib" in one["Resources"]}
+print("beside models:", len(used & models), "on", len(models), "node")
+"""
 
 
 def environment(hive: Sandbox) -> dict[str, str]:
@@ -118,6 +133,11 @@ class TestByRest:
         done = rest(hive, "stop", job)
         assert done.returncode == 0, done.stderr
         assert f"{job} STOPPED" in done.stdout
+
+    def test_neither_its_process_nor_its_tasks_land_beside_a_model(self, hive: Sandbox) -> None:
+        done = rest(hive, "submit", f"python -c {shlex.quote(WHERE)}")
+        assert done.returncode == 0, done.stdout
+        assert "beside models: 0 on 1 node" in done.stdout
 
 
 class TestBySdk:

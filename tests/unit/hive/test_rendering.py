@@ -44,7 +44,7 @@ def test_workers_for_jobs_take_no_device_of_this_machine_and_of_no_plan(tmp_path
     """Here jobs run on the head."""
     jobs = {"replicas": 3, "gpusPerWorker": 0, "resources": {"requests": {"cpu": 2}, "limits": {}}}
     rendered = render(write(tmp_path, {"models": {"m": MODEL}, "workerGroups": {"jobs": jobs}, "gateway": HERE}))
-    assert [group.name for group in rendered.groups] == ["gpu", "jobs"]
+    assert {group.name: group.start_params for group in rendered.groups} == {"gpu": {"num-cpus": "0"}, "jobs": {}}
     assert [(group.name, devices) for group, devices in assign(rendered, ["GPU-a", "GPU-b"])] == [("gpu", ["GPU-a"])]
     assert [group.name for group in groups(rendered)] == ["gpu"]
 
