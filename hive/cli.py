@@ -6,10 +6,15 @@ import typer
 
 from hive.commands.bench import bench
 from hive.commands.chat import chat
+from hive.commands.deploy import deploy
 from hive.commands.doctor import doctor
 from hive.commands.down import down
+from hive.commands.logs import logs
+from hive.commands.models import models
 from hive.commands.plan import plan
+from hive.commands.scale import scale
 from hive.commands.shared import Chosen, Commands
+from hive.commands.shutdown import shutdown
 from hive.commands.status import status
 from hive.commands.up import up
 from hive.commands.vram import vram
@@ -35,7 +40,7 @@ def main(
     ctx.obj = Chosen(release, namespace, context)
 
 
-for command in (up, down, status, plan, chat, vram, bench, doctor):
+for command in (up, down, status, models, plan, deploy, scale, shutdown, chat, logs, vram, bench, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

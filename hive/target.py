@@ -3,10 +3,15 @@ client know this interface alone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hive.errors import HiveError
 from hive.serve_api import Application
 from vram_agent.api import State
+
+if TYPE_CHECKING:
+    from hive.rendering import Rendered
 
 Json = dict[str, Any]
 Report = Callable[[str], None]  # called with a line for people whenever a step begins
@@ -75,23 +80,50 @@ class Target(Protocol):
     def dashboard(self) -> tuple[str, dict[str, str]]:
         """URL of Ray's dashboard and REST API, and the headers that it asks for."""
 
+    def deployed(self) -> Json:
+        """The Serve config that runs, in the shape of a rendered one."""
 
-def target(release: str | None = None, namespace: str | None = None, context: str | None = None) -> Target:
+    def render(self, values: Json) -> "Rendered":
+        """What the chart makes of these values here.
+
+        Raises:
+            HiveError: the chart refuses them; with the mend.
+        """
+
+    def restarts_all(self, rendered: "Rendered") -> str | None:
+        """Why what was rendered would start all of Ray anew, or None where it would not."""
+
+    def worker_cpus(self) -> int | None:
+        """CPUs of each Ray worker, whatever the values say; None: what its pod is given."""
+
+
+def target(
+    release: str | None = None,
+    namespace: str | None = None,
+    context: str | None = None,
+    values_file: Path | None = None,
+) -> Target:
     """The Hive that these name.
 
     Args:
         release: a Helm release; None: the Hive of this machine.
         namespace: where the release is; None: the kubeconfig's.
         context: of the kubeconfig; None: its current one.
+        values_file: where the release's values are kept: `change` edits it and upgrades from it. None: no file is
+            edited. The Hive of this machine has its own.
 
     Raises:
         HiveError: there is none.
     """
     if release is None:
+        if values_file is not None:
+            raise HiveError(
+                "the Hive of this machine edits the file that it was started with", "leave out --values, or: hive up -f"
+            )
         from hive.local.run import folders
         from hive.local.target import find
 
         return find(folders())
     from hive.cluster.target import ClusterHive
 
-    return ClusterHive.open(release, namespace, context)
+    return ClusterHive.open(release, namespace, context, values_file)

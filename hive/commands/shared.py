@@ -24,6 +24,10 @@ out = Console()
 err = Console(stderr=True)
 
 ValuesFile = Annotated[Path, typer.Option("--values", "-f", help="The values file.")]
+Kept = Annotated[
+    Path | None,
+    typer.Option("--values", "-f", help="Where the release's values are kept: edited too, and upgraded from."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
@@ -48,13 +52,13 @@ class Chosen:
     namespace: str | None
     context: str | None
 
-    def target(self) -> Target:
-        """It.
+    def target(self, values_file: Path | None = None) -> Target:
+        """It; see `hive.target.target`.
 
         Raises:
             HiveError: there is none.
         """
-        return target(self.release, self.namespace, self.context)
+        return target(self.release, self.namespace, self.context, values_file)
 
 
 def chosen(ctx: typer.Context) -> Chosen:

@@ -10,7 +10,7 @@ from hive.errors import HiveErrors
 from hive.local import checks, gateway
 from hive.local.run import Folders, load
 from hive.local.target import LocalHive
-from hive.rendering import Json
+from hive.ray_nodes import RayNode
 
 
 def groups(where: Folders, *, tries: bool) -> Iterator[Group]:
@@ -71,7 +71,6 @@ def _ray_version(hive: LocalHive) -> str:
     return str(rendering.render_values(hive.values()).ray_cluster["rayVersion"])
 
 
-def _hosts(hive: LocalHive, nodes: Sequence[Json]) -> dict[str, str]:
+def _hosts(hive: LocalHive, nodes: Sequence[RayNode]) -> dict[str, str]:
     """All Ray nodes of a local Hive are on this machine."""
-    here = hive.state().node
-    return {node["node_ip"]: here for node in nodes}
+    return dict.fromkeys((node.address for node in nodes), hive.state().node)

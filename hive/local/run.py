@@ -14,7 +14,7 @@ from hive.rendering import ROOT
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a local Hive keeps things. One for each checkout, unless HIVE_STATE_DIR says where."""
+    """Where a local Hive keeps things. One for each checkout or folder; see `folders`."""
 
     state: Path
 
@@ -70,8 +70,9 @@ class Folders:
 
 
 def folders() -> Folders:
-    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout."""
-    return Folders(Path(os.environ.get("HIVE_STATE_DIR", ROOT / ".hive")).resolve())
+    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout, or here."""
+    parent = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
+    return Folders(Path(os.environ.get("HIVE_STATE_DIR", parent / ".hive")).resolve())
 
 
 @dataclass(frozen=True)
