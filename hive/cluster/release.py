@@ -47,7 +47,7 @@ class Release:
 
     def chart_version(self) -> str:
         """Of the chart that it was made with last."""
-        return str(self._ask(lambda: self._helm.get_metadata(self.name))["version"])
+        return str(self._ask(lambda: self._helm.status(self.name))["chart_version"])
 
     def revision(self) -> int:
         """The latest; Helm's history has those before it, to roll back to."""

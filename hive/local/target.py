@@ -63,7 +63,7 @@ class LocalHive:
         values_file.write(file, text)
         report(f"{file}: {', '.join(map(str, edits))}")
         run = driver.start(rendered, file, self.where, report)
-        for change in driver.apply(run, self.where, rendered, report):
+        for change in driver.apply(run, self.where, rendered, file, report):
             report(str(change))
         driver.wait(run, self.where, rendered, watch)
 

@@ -126,9 +126,7 @@ def test_what_keeps_a_pod_from_running_is_told_in_kubernetes_words() -> None:
     }
     pulling = {
         "metadata": {"name": "h"},
-        "status": {
-            "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}]
-        },
+        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]},
     }
     fine = {"metadata": {"name": "f"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
     assert waiting([pending, fine, pulling]) == "w: 0/1 nodes: no GPU; h: ErrImagePull no image"
