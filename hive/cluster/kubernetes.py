@@ -49,6 +49,24 @@ class Kubernetes:
         with _asking():
             return self._objects(kind, namespace=self.namespace, label_selector=labels)
 
+    def all(self, kind: str, *, everywhere: bool = False) -> list[Json]:
+        """All objects of a kind, in this namespace or in all.
+
+        Raises:
+            HiveError: the API server refuses, or does not answer.
+        """
+        with _asking():
+            return self._objects(kind, namespace=kr8s.ALL if everywhere else self.namespace)
+
+    def version(self) -> str:
+        """Of the API server, like v1.34.4.
+
+        Raises:
+            HiveError: it does not answer.
+        """
+        with _asking():
+            return str(self._api.version()["gitVersion"])
+
     def secret(self, name: str) -> dict[str, str] | None:
         """The entries of a Secret, or None where it is not there or may not be read.
 

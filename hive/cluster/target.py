@@ -269,7 +269,7 @@ class ClusterHive:
     def _workers(self) -> list[placement.Worker]:
         """What each Ray worker that runs has registered; none where Ray does not answer."""
         try:
-            return ray_nodes.workers(*self.dashboard())
+            return [node.worker for node in ray_nodes.workers(*self.dashboard())]
         except HiveError:
             return []
 

@@ -8,7 +8,7 @@ import typer
 from pydantic import TypeAdapter
 
 from hive.commands.shared import AsJson, Chosen, chosen, out
-from hive.doctor import cluster, here, terminal
+from hive.doctor import here, terminal
 from hive.doctor.finding import Group, Verdict, count
 from hive.local.run import folders
 
@@ -45,6 +45,7 @@ def doctor(
 def _groups(which: Chosen, deep: bool) -> Iterator[Group]:
     if which.release is None:
         return here.groups(folders(), tries=deep)
-    reader = cluster.open_reader(which.context)
-    namespace = which.namespace or reader.namespace
-    return cluster.groups(reader, which.release, namespace, which.context, tries=deep)
+    from hive.cluster.target import ClusterHive
+    from hive.doctor import cluster
+
+    return cluster.groups(ClusterHive.open(which.release, which.namespace, which.context), tries=deep)

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import httpx
 
+from hive import ray_nodes
 from hive.doctor import ray
 from hive.doctor.finding import Finding, Group, checked, failed, ok
 from hive.doctor.jobs import RayApi
 from hive.errors import HiveError
+from hive.ray_nodes import RayNode
 from hive.target import Target
 from release.asking import ask
 
-Json = ray.Json
-Hosts = Callable[[Sequence[Json]], Mapping[str, str]]
+Hosts = Callable[[Sequence[RayNode]], Mapping[str, str]]
 
 
 def groups(target: Target, ray_version: Callable[[], str], hosts: Hosts) -> Iterator[Group]:
@@ -21,16 +22,17 @@ def groups(target: Target, ray_version: Callable[[], str], hosts: Hosts) -> Iter
 
     Args:
         ray_version: what the values say that Ray is.
-        hosts: the host of each of these Ray nodes by its IP, as VRAM agents are called.
+        hosts: the host of each of these Ray nodes by its address, as VRAM agents are called.
     """
     try:
-        api = RayApi(*target.dashboard())
+        dashboard = target.dashboard()
     except HiveError as error:
         yield Group(name="Ray", findings=[failed(error.what, error.fix)])
         return
+    api = RayApi(*dashboard)
 
     def nodes() -> Iterator[Finding]:
-        found = api.nodes()
+        found = ray_nodes.workers(*dashboard)
         return ray.nodes(found, hosts(found), target.states())
 
     yield checked("Ray", lambda: ray.version(api.version(), ray_version()), lambda: ray.jobs(api.jobs()))

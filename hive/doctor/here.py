@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hive import rendering
+from hive.changes import compare
 from hive.doctor import deep, gpus, machine, release
-from hive.doctor.finding import Finding, Group, checked, failed, ok
+from hive.doctor.finding import Finding, Group, checked, failed, ok, warning
 from hive.errors import HiveErrors
 from hive.local import checks, gateway
 from hive.local.run import Folders, load
 from hive.local.target import LocalHive
+from hive.ray_nodes import RayNode
 from hive.rendering import Json
 
 
@@ -35,6 +37,7 @@ def groups(where: Folders, *, tries: bool) -> Iterator[Group]:
         lambda: machine.parts(run.processes, where.logs),
         lambda: _gateway(hive),
         lambda: _sources(hive),
+        lambda: unapplied(hive.run.values, hive.deployed(), rendering.render_values(hive.values()).serve_config),
     )
     yield checked("VRAM", lambda: gpus.devices(hive.states()))
     yield checked("Models", lambda: _models(hive))
@@ -62,6 +65,15 @@ def _sources(hive: LocalHive) -> Iterator[Finding]:
         yield ok(f"{Path(hive.run.values)} is valid, and the models that it names are there")
 
 
+def unapplied(file: str, runs: Json, asked: Json) -> Iterator[Finding]:
+    """Edits of the values file that do not run yet. Both as `serveConfigV2` has it."""
+    if changes := compare(runs, asked):
+        names = ", ".join(f"{one.model} {one.effect}" for one in changes)
+        yield warning(f"{file} was edited and not made so: {names}", f"hive up -f {file}")
+    else:
+        yield ok(f"what runs is what {file} asks for")
+
+
 def _models(hive: LocalHive) -> Iterator[Finding]:
     asked = rendering.render_values(hive.values()).serve_config["applications"]
     yield from release.models(hive.applications(), [app["name"] for app in asked])
@@ -71,7 +83,6 @@ def _ray_version(hive: LocalHive) -> str:
     return str(rendering.render_values(hive.values()).ray_cluster["rayVersion"])
 
 
-def _hosts(hive: LocalHive, nodes: Sequence[Json]) -> dict[str, str]:
+def _hosts(hive: LocalHive, nodes: Sequence[RayNode]) -> dict[str, str]:
     """All Ray nodes of a local Hive are on this machine."""
-    here = hive.state().node
-    return {node["node_ip"]: here for node in nodes}
+    return dict.fromkeys((node.address for node in nodes), hive.state().node)

@@ -1,4 +1,4 @@
-"""Ray's REST API, as far as `hive doctor --deep` asks it."""
+"""Ray's jobs API, as far as `hive doctor --deep` asks it."""
 
 import contextlib
 import shlex
@@ -38,17 +38,6 @@ class RayApi:
 
     def jobs(self) -> list[Json]:
         found: list[Json] = self._ask("GET", "/api/jobs/").json()
-        return found
-
-    def nodes(self) -> list[Json]:
-        """With their resources."""
-        answer = self._ask("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"}).json()
-        found: list[Json] = answer["data"]["result"]["result"]
-        return found
-
-    def serve(self) -> Json:
-        """What Ray Serve says of itself."""
-        found: Json = self._ask("GET", "/api/serve/applications/").json()
         return found
 
     def stress(self) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hive.doctor.finding import Finding, failed, ok, warning
+from hive.ray_nodes import RayNode
 from vram_agent.api import MIB, State, human
 
 Json = dict[str, Any]
-VRAM = "vram_mib"  # and vram_mib_xN on workers with N GPUs
-RESTART = "delete its worker pod, so that it registers anew"
+RESTART = "end what took it, or delete the worker pod, so that it registers anew"
 
 
 class Stressed(BaseModel):
@@ -40,30 +40,22 @@ def jobs(found: Sequence[Json]) -> Iterator[Finding]:
     yield ok(f"the jobs API answers: {len(found)} jobs, {running} of them not ended")
 
 
-def nodes(found: Sequence[Json], hosts: Mapping[str, str], states: Mapping[str, State]) -> Iterator[Finding]:
+def nodes(found: Sequence[RayNode], hosts: Mapping[str, str], states: Mapping[str, State]) -> Iterator[Finding]:
     """Workers offer the bytes that the VRAM agent of their host can grant.
 
     Args:
-        found: Ray's nodes, as its state API lists them.
-        hosts: the host of each Ray node by its IP, as agents call it.
+        hosts: the host of each Ray node by its address, as agents call it.
         states: what the agents say, by host.
     """
-    alive = [node for node in found if node["state"] == "ALIVE"]
-    by_host: dict[str, list[tuple[str, int, int]]] = {}
-    for node in alive:
-        for name, size in node["resources_total"].items():
-            if name == VRAM or name.startswith(f"{VRAM}_x"):
-                host = hosts.get(node["node_ip"], "")
-                by_host.setdefault(host, []).append((node["node_ip"], _devices(name), int(size) * MIB))
+    by_host: dict[str, list[RayNode]] = {}
+    for node in found:
+        by_host.setdefault(hosts.get(node.address, ""), []).append(node)
     if not by_host:
-        yield failed(
-            "no Ray node offers VRAM", "see the log of a worker pod: its VRAM agent must answer when it starts"
-        )
+        yield failed("no Ray node offers VRAM", "see the log of a worker pod: when it starts it asks its VRAM agent")
     for host, workers in sorted(by_host.items()):
         if host not in states:
-            yield failed(
-                f"no VRAM agent is known for Ray's worker {workers[0][0]}", "hive doctor names agents that are away"
-            )
+            text = f"no VRAM agent is known for Ray's worker {workers[0].address}"
+            yield failed(text, "hive doctor names agents that are away")
         else:
             yield from _compare(host, workers, states[host])
 
@@ -94,12 +86,13 @@ def stress(lines: str) -> Iterator[Finding]:
         )
 
 
-def _compare(host: str, workers: list[tuple[str, int, int]], state: State) -> Iterator[Finding]:
+def _compare(host: str, workers: Sequence[RayNode], state: State) -> Iterator[Finding]:
     """The largest worker against the largest devices, and so on; each has devices of its own."""
     left = sorted(state.devices, key=lambda device: -device.allocatable)
-    for address, count, offered in sorted(workers, key=lambda worker: -worker[2]):
+    for node in sorted(workers, key=lambda node: -node.worker.mib):
+        count, offered = node.worker.devices, node.worker.mib * MIB
         own, left = left[:count], left[count:]
-        name = f"Ray's worker {address} on {host}"
+        name = f"Ray's worker {node.address} on {host}"
         if len(own) < count:
             yield failed(f"{name} offers {human(offered)} on {count} devices, more than its agent has", RESTART)
             continue
@@ -107,15 +100,9 @@ def _compare(host: str, workers: list[tuple[str, int, int]], state: State) -> It
         said = f"{name} offers {human(offered)}; its agent can grant {human(grants)}"
         # RAM always has other users, so that figure moves all the time.
         if offered > grants and own[0].kind != "host":
-            yield warning(
-                f"{said}: a replica could be placed there and then refused", f"end what took it, or {RESTART}"
-            )
+            yield warning(f"{said}: a replica could be placed there and then refused", RESTART)
         else:
             yield ok(said)
     if left:
         names = ", ".join(device.id for device in left)
         yield warning(f"{host}: no Ray worker offers {names}", "raise workerGroups.*.replicas to use them")
-
-
-def _devices(resource: str) -> int:
-    return int(resource.removeprefix(VRAM).removeprefix("_x") or 1)

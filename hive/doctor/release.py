@@ -23,7 +23,7 @@ class Reference(NamedTuple):
 
 def status(info: Json) -> Iterator[Finding]:
     """What Helm itself says of the last revision."""
-    state, revision = info["status"], info["version"]
+    state, revision = info["status"], info["revision"]
     if state == "deployed":
         yield ok(f"Helm: revision {revision} is deployed")
     else:

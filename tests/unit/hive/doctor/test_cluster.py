@@ -1,10 +1,11 @@
 """What checks take from a release's manifest, and what the API's refusals become."""
 
-import httpx
-import kr8s
+from typing import Any
+
 import pytest
 
-from hive.doctor.cluster import Installed, _told
+from hive.cluster.kubernetes import Kubernetes, Refused
+from hive.doctor.cluster import Installed, Reader
 from hive.doctor.finding import ForbiddenError
 from hive.errors import HiveError
 from tests.chart import helm
@@ -15,7 +16,7 @@ MODELS = {"a": {"source": "org/a", "vram": "4Gi"}, "off": {"source": "org/b", "v
 def installed(**more: object) -> Installed:
     """From what the chart really renders."""
     values = {"models": MODELS, "gateway": {"keysSecret": "keys"}} | more
-    return Installed({"name": "hive", "version": 1, "status": "deployed"}, helm.render(values))
+    return Installed("hive", helm.render(values))
 
 
 def test_the_manifest_says_what_the_release_needs() -> None:
@@ -36,15 +37,18 @@ def test_values_change_what_is_needed() -> None:
     assert found.agent_selector == {}
 
 
-@pytest.mark.parametrize(("status", "kind"), [(403, ForbiddenError), (401, ForbiddenError), (404, HiveError)])
-def test_refusals_of_the_api_are_errors_with_a_mend(status: int, kind: type[HiveError]) -> None:
-    answer = httpx.Response(status, request=httpx.Request("GET", "http://api"))
-    with pytest.raises(HiveError) as told, _told("nodes"):
-        raise kr8s.ServerError("no", response=answer)
+class Refusing(Kubernetes):
+    """An API server that says no to all."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def all(self, kind: str, *, everywhere: bool = False) -> list[dict[str, Any]]:
+        raise Refused("no", self.status)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, ForbiddenError), (401, ForbiddenError), (500, Refused)])
+def test_what_this_user_may_not_see_is_told_from_what_went_wrong(status: int, kind: type[HiveError]) -> None:
+    with pytest.raises(HiveError) as told:
+        Reader(Refusing(status)).everywhere("nodes")
     assert type(told.value) is kind
-    assert "nodes" in told.value.what
-
-
-def test_an_api_that_is_away_is_one_too() -> None:
-    with pytest.raises(HiveError, match="does not answer"), _told("nodes"):
-        raise httpx.ConnectError("refused")

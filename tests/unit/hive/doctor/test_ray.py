@@ -7,18 +7,20 @@ import pytest
 
 from hive.doctor import ray
 from hive.doctor.finding import Verdict
-from tests.unit.hive.doctor.objects import Json, device, only, state, verdicts
-from vram_agent.api import GIB, MIB
+from hive.placement import Worker
+from hive.ray_nodes import RayNode
+from tests.unit.hive.doctor.objects import device, only, state, verdicts
+from vram_agent.api import GIB, MIB, State
 
 OK, WARNING, FAILED = Verdict
 ALL = device().allocatable // MIB
 
 
-def worker(ip: str, alive: bool = True, **resources: float) -> Json:
-    return {"node_ip": ip, "state": "ALIVE" if alive else "DEAD", "resources_total": {"CPU": 2.0} | resources}
+def worker(address: str, mib: int, devices: int = 1) -> RayNode:
+    return RayNode(address, Worker(mib, devices))
 
 
-def nodes(*found: Json, of: Any) -> list[Verdict]:
+def nodes(*found: RayNode, of: State) -> list[Verdict]:
     return verdicts(ray.nodes(found, {"1.1": "n1", "1.2": "n1"}, {"n1": of}))
 
 
@@ -33,35 +35,34 @@ def test_jobs_are_counted() -> None:
 
 
 def test_workers_offer_what_their_agent_grants() -> None:
-    assert nodes(worker("1.1", vram_mib=ALL), worker("head"), of=state(device())) == [OK]
+    assert nodes(worker("1.1", ALL), of=state(device())) == [OK]
     two = state(device("GPU-0"), device("GPU-1", total=48 * GIB))
     large = device(total=48 * GIB).allocatable // MIB
-    assert nodes(worker("1.1", vram_mib=ALL), worker("1.2", vram_mib=large), of=two) == [OK, OK]
-    assert nodes(worker("1.1", vram_mib_x2=ALL), of=two) == [OK]
+    assert nodes(worker("1.1", ALL), worker("1.2", large), of=two) == [OK, OK]
+    assert nodes(worker("1.1", ALL, 2), of=two) == [OK]
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ([worker("1.1", vram_mib=ALL + 1)], [WARNING]),  # a replica would be placed and then refused
-        ([worker("1.1", vram_mib_x2=ALL)], [FAILED]),
-        ([worker("1.1", vram_mib=ALL), worker("1.2", vram_mib=ALL)], [OK, FAILED]),
-        ([worker("1.1", alive=False, vram_mib=ALL)], [FAILED]),
-        ([worker("head")], [FAILED]),
-        ([worker("9.9", vram_mib=ALL)], [FAILED]),
+        ([worker("1.1", ALL + 1)], [WARNING]),  # a replica would be placed and then refused
+        ([worker("1.1", ALL, 2)], [FAILED]),
+        ([worker("1.1", ALL), worker("1.2", ALL)], [OK, FAILED]),
+        ([], [FAILED]),
+        ([worker("9.9", ALL)], [FAILED]),
     ],
 )
-def test_workers_that_offer_something_else(found: list[Json], expected: list[Verdict]) -> None:
+def test_workers_that_offer_something_else(found: list[RayNode], expected: list[Verdict]) -> None:
     assert nodes(*found, of=state(device())) == expected
 
 
 def test_a_device_that_no_worker_offers_is_named() -> None:
-    assert nodes(worker("1.1", vram_mib=ALL), of=state(device("GPU-0"), device("GPU-1"))) == [OK, WARNING]
+    assert nodes(worker("1.1", ALL), of=state(device("GPU-0"), device("GPU-1"))) == [OK, WARNING]
 
 
 def test_ram_moves_and_is_not_compared() -> None:
     host = device("host", kind="host", foreign=2 * GIB)
-    assert nodes(worker("1.1", vram_mib=ALL), of=state(host)) == [OK]
+    assert nodes(worker("1.1", ALL), of=state(host)) == [OK]
 
 
 def line(node: str, **more: Any) -> str:

@@ -29,7 +29,7 @@ def service(*apps: Json, workers: int = 2, **status: Any) -> Json:
 
 @pytest.mark.parametrize(("state", "verdict"), [("deployed", OK), ("failed", FAILED), ("pending-upgrade", FAILED)])
 def test_helms_own_state(state: str, verdict: Verdict) -> None:
-    finding = only(release.status({"name": "hive", "status": state, "version": 3}))
+    finding = only(release.status({"name": "hive", "status": state, "revision": 3}))
     assert (finding.verdict, state in finding.what) == (verdict, True)
 
 
