@@ -9,7 +9,7 @@ MODELS := $(or $(HIVE_STATE_DIR),.hive)/models
 KUBERNETES := tools/bin/kubernetes
 QUESTION := gemma-3-270m: What is the capital of France?
 
-.PHONY: run stop test e2e chart-docs lint format tools requirements bench storm agent-cost gpu-check clean
+.PHONY: run stop test e2e docs chart-docs lint format tools requirements bench storm agent-cost gpu-check clean
 
 run: $(READY) ## Hive on this machine, with the models of values/local.yaml
 	@.venv/bin/python tools/demo_models.py $(MODELS) gemma-3-270m tiny
@@ -36,6 +36,9 @@ lint: $(READY) tools ## Style, types, chart, schema and rendered manifests
 format: $(READY)
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
+
+docs: $(READY) ## The docs as a site, into site/; a dead link ends it
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
 
 chart-docs: tools ## chart/README.md from chart/values.yaml
 	tools/bin/helm-docs --chart-search-root chart --sort-values-order file --ignore-non-descriptions
@@ -88,7 +91,7 @@ requirements: ## New pins from pyproject.toml
 	$(UV) pip compile pyproject.toml $(COMPILE) --extra cuda -o requirements/cuda.txt
 
 COMPILE := --upgrade --quiet --no-annotate --no-header --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
-  --extra demo --extra dev
+  --extra demo --extra dev --extra docs
 
 clean: stop ## Also removes the environment and the models
-	rm -rf .venv .hive tools/bin
+	rm -rf .venv .hive site tools/bin

@@ -23,11 +23,12 @@ def listing(cards: Mapping[str, Iterable[Json]], config: Config, client: str | N
     """OpenAI's list of the models that serve now and that this client may use.
 
     Args:
-        cards: what the replicas of each model that serves say of it.
+        cards: what the replicas of each model that serves say of it. `model` in a card names the entry that it stands
+            for, because aliases and adapters have cards of their own.
     """
     allowed = config.allowed.get(client or "")
     shown = [
-        {key: value for key, value in card.items() if key not in INNER} | {"owned_by": "hive"}
+        {key: value for key, value in card.items() if key not in INNER} | {"owned_by": "hive", "model": model}
         for model, own in sorted(cards.items())
         if model in config.models and (allowed is None or model in allowed)
         for card in own

@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from hive.commands.bench import bench
 from hive.commands.chat import chat
 from hive.commands.deploy import deploy
+from hive.commands.doctor import doctor
 from hive.commands.down import down
 from hive.commands.logs import logs
 from hive.commands.models import models
@@ -15,6 +17,7 @@ from hive.commands.shared import Chosen, Commands
 from hive.commands.shutdown import shutdown
 from hive.commands.status import status
 from hive.commands.up import up
+from hive.commands.vram import vram
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_short=True)
 
@@ -37,7 +40,7 @@ def main(
     ctx.obj = Chosen(release, namespace, context)
 
 
-for command in (up, down, status, models, plan, deploy, scale, shutdown, chat, logs):
+for command in (up, down, status, models, plan, deploy, scale, shutdown, chat, logs, vram, bench, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

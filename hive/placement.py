@@ -15,6 +15,7 @@ from typing import Any
 from vram_agent.api import MIB, human
 
 EPSILON = 1e-9  # Ray's tolerance
+CPUS = "model_cpus"  # the resource that the chart and serve_app/worker.py count a worker's CPUs in
 Resources = dict[str, float]
 
 
@@ -66,7 +67,7 @@ def wants(serve_config: Mapping[str, Any]) -> list[Want]:
             mib=args["vramMib"],
             devices=args["tensorParallel"],
             replicas=deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"],
-            cpus=actor["num_cpus"],
+            cpus=actor["resources"][CPUS],
             memory=actor["memory"] or 0,
             most_per_worker=deployment["max_replicas_per_node"],
         )
@@ -139,20 +140,20 @@ class _Order:
         vram = sorted(map(_vram, widths))
         # A worker has 1 of each model's share, of which a replica takes 1 / most_per_worker.
         self._shares = sorted(_share(want.model) for want in wanted)
-        self._names = [*vram, "CPU", "memory", *self._shares]
+        self._names = [*vram, CPUS, "memory", *self._shares]
 
     def rank(self, resources: Resources) -> tuple[float, ...]:
         return tuple(resources.get(name, 0) for name in self._names)
 
     def registered(self, worker: Worker) -> Resources:
-        has = {_vram(worker.devices): float(worker.mib), "CPU": worker.cpus, "memory": worker.memory}
+        has = {_vram(worker.devices): float(worker.mib), CPUS: worker.cpus, "memory": worker.memory}
         return has | dict.fromkeys(self._shares, 1.0)
 
     @staticmethod
     def asked(want: Want) -> Resources:
         return {
             _vram(want.devices): want.mib,
-            "CPU": want.cpus,
+            CPUS: want.cpus,
             "memory": want.memory,
             _share(want.model): 1.0 / want.most_per_worker,
         }

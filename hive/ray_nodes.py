@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import httpx
 
@@ -12,7 +13,15 @@ from hive.serve_api import Json
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # as the chart and serve_app/worker.py name it
 
 
-def workers(url: str, headers: Mapping[str, str]) -> list[Worker]:
+@dataclass(frozen=True)
+class RayNode:
+    """A Ray node with VRAM."""
+
+    address: str  # its pod's IP
+    worker: Worker
+
+
+def workers(url: str, headers: Mapping[str, str]) -> list[RayNode]:
     """The workers that live and bring VRAM.
 
     Raises:
@@ -25,12 +34,13 @@ def workers(url: str, headers: Mapping[str, str]) -> list[Worker]:
         raise HiveError(f"Ray's dashboard does not say which workers there are ({error!r})", "hive status") from error
 
 
-def read(answer: Json) -> list[Worker]:
+def read(answer: Json) -> list[RayNode]:
     """The same from the dashboard's answer."""
     found = []
     for node in answer["data"]["result"]["result"]:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):
-                found.append(Worker(int(mib), int(said[1] or 1), has.get("CPU", 0.0), has.get("memory", 0.0)))
+                worker = Worker(int(mib), int(said[1] or 1), has.get("CPU", 0.0), has.get("memory", 0.0))
+                found.append(RayNode(node["node_ip"], worker))
     return found

@@ -135,7 +135,7 @@ def render_values(values: Json, release: str = RELEASE, namespace: str = "defaul
                 replicas=group["replicas"],
                 gpus_per_worker=merged["workerGroups"][group["groupName"]]["gpusPerWorker"],
                 container=_containers(group["template"])["ray-worker"],
-                start_params=group["rayStartParams"],
+                start_params=_start_params(group),
             )
             for group in cluster["workerGroupSpecs"]
         ],
@@ -256,6 +256,12 @@ def _name_rules(schema: Json, node: Json) -> Iterator[tuple[str, str]]:
     for child in (*node.get("properties", {}).values(), node.get("additionalProperties")):
         if isinstance(child, dict):
             yield from _name_rules(schema, child)
+
+
+def _start_params(group: Json) -> dict[str, str]:
+    """Flags of `ray start` for one group of workers, as KubeRay makes them: CPUs may stand in its resources."""
+    cpus = group.get("resources", {}).get("CPU")
+    return group["rayStartParams"] | ({} if cpus is None else {"num-cpus": cpus})
 
 
 def _documents(text: str) -> list[Json]:

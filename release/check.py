@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from gateway import keys
+from release.asking import ask
 from release.changes import listed, outdated, running, templates, told, worker_groups
 from release.kubernetes import Kubernetes
 
 Json = dict[str, Any]
-ANSWER_SECONDS = 120
 
 
 def models(gateway: str, names: list[str], by: list[str]) -> Iterator[tuple[bool, str]]:
@@ -30,18 +30,6 @@ def models(gateway: str, names: list[str], by: list[str]) -> Iterator[tuple[bool
                 break
         why = "" if answer.is_success else f": {answer.text[:500]}"
         yield answer.is_success, f"{name} answers with {answer.status_code}{why}"
-
-
-def ask(gateway: str, name: str, key: str) -> httpx.Response:
-    """The smallest question that the kind of model takes: a completion, else an embedding, else its card alone."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=gateway, headers=headers, timeout=ANSWER_SECONDS) as client:
-        answer = client.post("/v1/completions", json={"model": name, "prompt": "Hello", "max_tokens": 1})
-        if answer.status_code in (400, 404, 501):  # this model does not complete
-            answer = client.post("/v1/embeddings", json={"model": name, "input": "Hello"})
-        if answer.status_code in (400, 404, 501):
-            answer = client.get(f"/v1/models/{name}")
-        return answer
 
 
 def vram(states: dict[str, Json], names: list[str]) -> Iterator[tuple[bool, str]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ray.serve.context import _get_global_client  # what `serve.status()` asks; that one leaves out the configs
 
+from serve_app.worker import CPU_RESOURCE
+
 log = logging.getLogger("ray.serve")
 LOOK_SECONDS = 0.2
 # For the others' builds, which import vLLM. Then it goes on: a chance of a worse place is better than a model less.
@@ -46,4 +48,4 @@ def _rank(name: str, app: Mapping[str, Any]) -> tuple[float, float, float, str]:
     """In Serve's own order: VRAM, CPUs, host RAM of a replica, and the name between equals."""
     config = app["deployed_app_config"]
     actor = config["deployments"][0]["ray_actor_options"]
-    return -config["args"]["vramMib"], -(actor["num_cpus"] or 0), -(actor["memory"] or 0), name
+    return -config["args"]["vramMib"], -actor["resources"][CPU_RESOURCE], -(actor["memory"] or 0), name

@@ -12,6 +12,7 @@ class Settings:
     agent_socket: Path
     models_dir: Path
     devices: tuple[str, ...]  # device ids of this worker; empty: not chosen yet
+    cpus: int | None = None  # of this worker, for replicas; None: as many as the machine has
 
 
 def from_environment() -> Settings:
@@ -20,11 +21,13 @@ def from_environment() -> Settings:
     Raises:
         RuntimeError: a variable is missing, so this is no Hive pod.
     """
+    cpus = os.environ.get("HIVE_CPUS")
     try:
         return Settings(
             agent_socket=Path(os.environ["HIVE_AGENT_SOCKET"]),
             models_dir=Path(os.environ["HIVE_MODELS_DIR"]),
             devices=tuple(filter(None, os.environ.get("HIVE_DEVICES", "").split(","))),
+            cpus=int(cpus) if cpus else None,
         )
     except KeyError as error:
         raise RuntimeError(f"the environment has no {error.args[0]}; Hive's chart sets it on every Ray pod") from error

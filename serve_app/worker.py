@@ -1,4 +1,4 @@
-"""Entrypoint of a Ray worker: asks the agent how many bytes this worker's devices have and starts Ray with that figure.
+"""Entrypoint of a Ray worker with GPUs: asks the agent how many bytes its devices have and starts Ray with that figure.
 
 So nobody writes a GPU's size into values.yaml, and mixed GPUs fit in one worker group. KubeRay hands over Ray's start
 command in KUBERAY_GEN_RAY_START_CMD (annotation ray.io/overwrite-container-cmd); the local driver does the same.
@@ -15,6 +15,9 @@ from serve_app.lease import AgentClient, LeaseError
 from serve_app.settings import Settings, from_environment
 from vram_agent.api import MIB, Device, State
 
+# Host CPUs for replicas. Ray's own CPU is what every task takes that says nothing, and none may come here (the chart
+# gives such workers 0): beside models there is no memory for it.
+CPU_RESOURCE = "model_cpus"
 OPEN_FILES = 65536  # Ray's own advice; KubeRay sets it only where it writes the container's command
 
 
@@ -23,9 +26,14 @@ def resource_name(devices: int) -> str:
     return "vram_mib" if devices == 1 else f"vram_mib_x{devices}"
 
 
-def capacity(devices: list[Device]) -> dict[str, int]:
-    """The Ray resource of a worker: MiB that leases can have on each of its devices (the smallest counts)."""
-    return {resource_name(len(devices)): max(0, min(device.allocatable for device in devices) // MIB)}
+def capacity(devices: list[Device], cpus: int | None) -> dict[str, int]:
+    """The Ray resources of a worker: MiB that leases can have on each of its devices (the smallest counts), and CPUs.
+
+    Args:
+        cpus: None takes all of this machine.
+    """
+    mib = max(0, min(device.allocatable for device in devices) // MIB)
+    return {resource_name(len(devices)): mib, CPU_RESOURCE: cpus or os.cpu_count() or 1}
 
 
 def own_devices(settings: Settings, state: State, visible: list[str]) -> list[Device]:
@@ -75,7 +83,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    resources = shlex.quote(json.dumps(capacity(devices)))
+    resources = shlex.quote(json.dumps(capacity(devices, settings.cpus)))
     print(f"devices {os.environ['HIVE_DEVICES']}: {resources}", flush=True)
     # A shell expands the variables in the operator's command; `exec` lets SIGTERM reach Ray and not the shell.
     os.execvp("bash", ["bash", "-c", f"exec {os.environ['KUBERAY_GEN_RAY_START_CMD']} --resources={resources}"])

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.serving_speed.figures import Aim, Spread, quantile, spread_text
+from benchmarks.serving_speed.figures import Aim, Spread, spread_text
+from hive.bench.figures import quantile
 
 MOST_MS = 1.5
 GROWTH_MS = 0.1  # what counts as none

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.serving_speed.cases import SHORT, Case
+from hive.bench.figures import quantile
 
 BARE, STOCK, DIRECT, GATEWAY = "bare", "stock", "direct", "gateway"
 TARGETS = (BARE, STOCK, DIRECT, GATEWAY)
@@ -82,17 +83,6 @@ class Aim:
     wanted: str
     found: str
     met: bool | None  # None: not measured
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value that this share of the others does not pass, between neighbours as numpy does; NaN of nothing."""
-    if not values:
-        return math.nan
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 def rows(measured: Iterable[Measured]) -> list[Row]:

@@ -32,6 +32,20 @@ app.kubernetes.io/component: {{ .component }}
 {{ ternary "vram_mib" (printf "vram_mib_x%d" (int .)) (eq (int .) 1) }}
 {{- end }}
 
+{{/* The Ray resource that counts host CPUs for replicas. Ray's own CPU is what a task or a job's driver takes when it says
+nothing, so workers with GPUs have none of it: jobs run where no model does. */}}
+{{- define "hive.cpuResource" -}}
+model_cpus
+{{- end }}
+
+{{/* Whole CPUs of one worker group's pods, as KubeRay counts them; empty where the group says nothing. */}}
+{{- define "hive.cpus" -}}
+{{- with .resources.limits.cpu | default .resources.requests.cpu -}}
+{{- $said := toString . -}}
+{{- hasSuffix "m" $said | ternary (divf (trimSuffix "m" $said | float64) 1000) (float64 $said) | ceil | int -}}
+{{- end -}}
+{{- end }}
+
 {{/* Fewest and most workers of one group, as JSON. */}}
 {{- define "hive.bounds" -}}
 {{- $replicas := hasKey . "replicas" | ternary .replicas 1 -}}
@@ -45,12 +59,12 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 {{- end }}
 
-{{/* Number of workers at most by their gpusPerWorker, as JSON: {"1": 4, "2": 1}. */}}
+{{/* Number of workers with GPUs at most by their gpusPerWorker, as JSON: {"1": 4, "2": 1}. */}}
 {{- define "hive.workers" -}}
 {{- $workers := dict -}}
 {{- range .Values.workerGroups -}}
   {{- $most := (include "hive.bounds" . | fromJson).max | int -}}
-  {{- if gt $most 0 -}}
+  {{- if and (gt $most 0) .gpusPerWorker -}}
     {{- $count := get $workers (toString .gpusPerWorker) | default 0 | int | add $most -}}
     {{- $_ := set $workers (toString .gpusPerWorker) $count -}}
   {{- end -}}

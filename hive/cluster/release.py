@@ -31,19 +31,23 @@ class Release:
         found: Json = self._ask(lambda: self._helm.get_values(self.name)) or {}
         return found
 
-    def exists(self) -> bool:
-        """Whether there is such a release, in whatever state."""
+    def latest(self) -> Json | None:
+        """Helm's summary of the latest revision, in whatever state, with its `manifest`; None: there is none."""
         try:
-            self._helm.status(self.name)
+            found: Json = self._helm.status(self.name)
         except helm_python.HelmNotFoundError:
-            return False
+            return None
         except helm_python.HelmError as error:
             raise _said(error, self.name) from error
-        return True
+        return found
+
+    def exists(self) -> bool:
+        """Whether there is such a release, in whatever state."""
+        return self.latest() is not None
 
     def chart_version(self) -> str:
         """Of the chart that it was made with last."""
-        return str(self._ask(lambda: self._helm.get_metadata(self.name))["version"])
+        return str(self._ask(lambda: self._helm.status(self.name))["chart_version"])
 
     def revision(self) -> int:
         """The latest; Helm's history has those before it, to roll back to."""

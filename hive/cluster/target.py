@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import yaml
 
-from hive import agent_api, keys_of_all, placement, ray_nodes, rendering, replica_logs, serve_api, values_file
+from hive import agent_api, catalog, keys_of_all, placement, ray_nodes, rendering, replica_logs, serve_api, values_file
 from hive.changes import compare
 from hive.cluster.kubernetes import Kubernetes, port, runs
 from hive.cluster.release import Release
@@ -16,7 +15,7 @@ from hive.errors import HiveError
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
 from hive.settling import Settling
-from hive.target import Edit, Report, Watch
+from hive.target import Edit, Report, Watch, told
 from release.changes import autoscaled, listed, outdated, running, templates
 from vram_agent.api import State
 
@@ -93,7 +92,7 @@ class ClusterHive:
         self.check(wanted)
         if self._file:
             values_file.write(self._file, text)
-        said = ", ".join(map(str, edits))
+        said = told(edits)
         self.apply(wanted, f"hive: {said}", report)
         report(f"{said}: revision {self.release.revision()} of {self.name}")
         if not self._file:
@@ -179,7 +178,7 @@ class ClusterHive:
             watch(found, self._states_that_answer())
             if problem and problem != said:
                 report(said := problem)
-            if heard and settling.done(found, time.monotonic()) and names <= self._served():
+            if heard and settling.done(found, time.monotonic()) and self._listed(names):
                 return
             time.sleep(LOOK_SECONDS)
         raise HiveError(
@@ -202,15 +201,18 @@ class ClusterHive:
         except HiveError:
             return {}
 
-    def _served(self) -> set[str]:
-        """What the gateway lists."""
+    def _listed(self, names: set[str]) -> bool:
+        """Whether the gateway lists these, as far as somebody with our key can know."""
         key = self.api_key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if key is None and self._asks_for_keys():
+            return True
         try:
-            answer = httpx.get(f"{self.gateway_url()}/v1/models", headers=headers, timeout=10)
-            return {card["id"] for card in answer.raise_for_status().json()["data"]}
-        except (httpx.HTTPError, HiveError):
-            return set()
+            return names <= catalog.cards(self.gateway_url(), key).keys()
+        except HiveError:
+            return False
+
+    def _asks_for_keys(self) -> bool:
+        return bool((self.values().get("gateway") or {}).get("keysSecret"))
 
     def _same_chart(self) -> None:
         """An edit of one value must not bring another version of everything."""
@@ -267,7 +269,7 @@ class ClusterHive:
     def _workers(self) -> list[placement.Worker]:
         """What each Ray worker that runs has registered; none where Ray does not answer."""
         try:
-            return ray_nodes.workers(*self.dashboard())
+            return [node.worker for node in ray_nodes.workers(*self.dashboard())]
         except HiveError:
             return []
 

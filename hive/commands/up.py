@@ -42,7 +42,7 @@ def _local(values: ValuesFile) -> Target:
     where = folders()
     rendered = checks.prepare(rendering.read_values(values), where)
     run = driver.start(rendered, values, where, report)
-    out.print(views.changes(driver.apply(run, where, rendered, report)))
+    out.print(views.changes(driver.apply(run, where, rendered, values, report)))
     with watching("The models go on starting: hive status") as watch:
         driver.wait(run, where, rendered, watch)
     return find(where)

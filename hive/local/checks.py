@@ -48,14 +48,14 @@ def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> 
 
 
 def assign(rendered: Rendered, devices: list[str]) -> list[tuple[rendering.WorkerGroup, list[str]]]:
-    """Devices for every worker of every group, in order.
+    """Devices for every worker of every group that has some, in order.
 
     Raises:
         HiveError: there are fewer devices than the groups ask for.
     """
     left = list(devices)
     assigned = []
-    for group in rendered.groups:
+    for group in (group for group in rendered.groups if group.gpus_per_worker):
         for _ in range(group.replicas):
             if len(left) < group.gpus_per_worker:
                 raise HiveError(

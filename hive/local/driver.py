@@ -56,8 +56,8 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
     return run
 
 
-def apply(run: Run, where: Folders, rendered: Rendered, report: Report) -> list[Change]:
-    """Make the rendered config the target state; returns what that changes.
+def apply(run: Run, where: Folders, rendered: Rendered, values_file: Path, report: Report) -> list[Change]:
+    """Make what was rendered of this file the target state; returns what that changes.
 
     Raises:
         HiveError: the models do not fit; nothing was changed.
@@ -71,6 +71,8 @@ def apply(run: Run, where: Folders, rendered: Rendered, report: Report) -> list[
         serve.apply(rendered.serve_config)
     if gateway.update(run, rendered.gateway, _gateway_environment(run, rendered, where), where):
         report("The gateway is started anew")
+    run.values = str(values_file.resolve())
+    run.save(where)
     return changes
 
 
@@ -141,13 +143,14 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
 
         report("Starting Ray's head")
         head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
-        _launch(run, where, "head", head)
+        _launch(run, where, "head", head, gateway.job_environment(run, rendered.gateway, where))
         serve = ServeApi(run.dashboard_url, where.headers())
         processes.wait_until(serve.answers, run.processes[-1], where, START_SECONDS)
         for number, (group, names) in enumerate(workers):
             report(f"Starting Ray's worker {number} on {', '.join(names)}")
             env = {
                 "HIVE_DEVICES": ",".join(names),
+                "HIVE_CPUS": str(os.cpu_count()),
                 "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
@@ -219,8 +222,9 @@ def _reached(host: str) -> str:
 
 
 def _head_flags(rendered: Rendered) -> dict[str, str]:
-    """KubeRay's part: rayStartParams become flags. A dashboard on this machine is for this machine."""
-    return {"head": "", **rendered.head_params, "dashboard-host": LOOPBACK}
+    """KubeRay's part: rayStartParams become flags. A dashboard on this machine is for this machine. Jobs run on its
+    head, which shares the workers' RAM anyway: a Ray node for them alone would only take some more."""
+    return {"head": "", **rendered.head_params, "dashboard-host": LOOPBACK, "num-cpus": str(os.cpu_count())}
 
 
 def _worker_flags(group: rendering.WorkerGroup, gcs_port: int) -> dict[str, str]:

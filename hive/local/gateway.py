@@ -35,6 +35,13 @@ def api_key(where: Folders) -> str | None:
     return next((key for own in keys.read(where.keys).values() for key in own), None)
 
 
+def job_environment(run: Run, gateway: Gateway, where: Folders) -> dict[str, str]:
+    """What a job finds the models by, as the chart has it on workers for jobs: the address, and the key of the client
+    `jobs`, where there is one."""
+    found = keys.read(where.keys).get("jobs") if gateway.asks_for_keys else None
+    return {"OPENAI_BASE_URL": f"{run.gateway_url}/v1"} | ({"OPENAI_API_KEY": found[0]} if found else {})
+
+
 def start(run: Run, gateway: Gateway, env: Mapping[str, str], where: Folders) -> None:
     """Start both processes, with these files.
 

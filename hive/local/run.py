@@ -70,7 +70,8 @@ class Folders:
 
 
 def folders() -> Folders:
-    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout, or here."""
+    """From HIVE_STATE_DIR; else `.hive` in the checkout, or here. What else of the environment this package reads says
+    where to ask (`hive.client.addresses`)."""
     parent = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
     return Folders(Path(os.environ.get("HIVE_STATE_DIR", parent / ".hive")).resolve())
 

@@ -5,8 +5,8 @@ from xml.sax.saxutils import escape
 
 from pydantic import TypeAdapter
 
+from hive.bars import Part
 from hive.plan import picture
-from hive.plan.picture import Part
 from hive.plan.planning import Plan
 from vram_agent.api import human
 

@@ -1,9 +1,6 @@
 """What all views of a plan say alike: cells of the models' table, and the segments of the devices' bars. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-
+from hive.bars import Part, Segment
 from hive.plan.planning import Device, Model, Plan
 from vram_agent.api import MIB, human
 
@@ -11,41 +8,11 @@ COLUMNS = ("model", "replicas", "vram", "weights", "KV cache", "overhead", "KV t
 UNKNOWN = "?"
 
 
-class Part(StrEnum):
-    """What a segment of a bar is."""
-
-    REPLICA = "replica"
-    RUNS = "runs"  # a replica that goes on as it is
-    KEPT = "kept"  # by the driver, for safety and for others
-    FREE = "free"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a device."""
-
-    part: Part
-    label: str
-    bytes: int
-
-
 def segments(device: Device) -> list[Segment]:
     """A device from left to right; they add up to its total, unless more is promised than there is."""
     held = [Segment(Part.RUNS if one.runs else Part.REPLICA, one.model, one.bytes) for one in device.replicas]
     rest = [Segment(Part.KEPT, "kept", device.kept), Segment(Part.FREE, "free", max(0, device.free))]
     return [segment for segment in (*held, *rest) if segment.bytes]
-
-
-def cells(sizes: Sequence[int], width: int) -> list[int]:
-    """`width` cells shared out in proportion to these sizes, with no error that adds up."""
-    total, done, edge = sum(sizes), 0, 0
-    found = []
-    for size in sizes:
-        done += size
-        next_edge = round(done * width / total) if total else 0
-        found.append(next_edge - edge)
-        edge = next_edge
-    return found
 
 
 def row(model: Model) -> tuple[str, ...]:

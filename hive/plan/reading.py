@@ -21,7 +21,7 @@ from serve_app import checkpoint, sizing
 from serve_app.args import ModelArgs
 from serve_app.checkpoint import Checkpoint
 from serve_app.versions import engine_versions
-from vram_agent.api import LeaseState, State
+from vram_agent.api import MIB, LeaseState, State
 
 CONNECTIONS = 8
 PLACEHOLDER = "1Mi"  # stands for a budget until it is known
@@ -61,8 +61,11 @@ def read(values: Json, gpus: str | None, hive: Target | None) -> Scenario:
     return result
 
 
-def budget_mib(hive: Target, name: str, entry: Json) -> int:
+def budget_mib(hive: Target, name: str, entry: Json, weights: int | None = None) -> int:
     """MiB of `vram` for one model that names none, as `hive plan --write` would say.
+
+    Args:
+        weights: bytes of each device, in place of what the checkpoint says.
 
     Raises:
         HiveError: its checkpoint can't be read, or the chart refuses the entry.
@@ -71,7 +74,9 @@ def budget_mib(hive: Target, name: str, entry: Json) -> int:
     (one,) = read(alone, None, hive).entries
     if one.error:
         raise one.error
-    return one.want.mib
+    if weights is None or one.need is None:
+        return one.want.mib
+    return one.want.mib - (one.need.weights - weights) // MIB
 
 
 def upgrade(asked: Scenario, hive: Target) -> tuple[Scenario, list[Change]]:

@@ -141,7 +141,8 @@ def gpu_id(node: str, device: str, several: bool) -> str:
 
 
 def groups(rendered: Rendered, cpus: float | None = None) -> tuple[Group, ...]:
-    """The worker groups. A pod's CPUs and RAM are what KubeRay tells Ray: its limits, CPUs else from its requests.
+    """The worker groups that have GPUs. A pod's CPUs and RAM are what KubeRay tells Ray: its limits, CPUs else from its
+    requests.
 
     Args:
         cpus: what each worker has in place of that; its RAM is then not looked at.
@@ -150,6 +151,8 @@ def groups(rendered: Rendered, cpus: float | None = None) -> tuple[Group, ...]:
     for spec in rendered.ray_cluster["workerGroupSpecs"]:
         name = spec["groupName"]
         group = next(group for group in rendered.groups if group.name == name)
+        if not group.gpus_per_worker:
+            continue
         container = next(one for one in spec["template"]["spec"]["containers"] if one["name"] == "ray-worker")
         limits, requests = container["resources"].get("limits", {}), container["resources"].get("requests", {})
         said = limits.get("cpu") or requests.get("cpu")

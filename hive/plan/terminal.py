@@ -4,15 +4,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hive import views
+from hive import bars, views
 from hive.plan import picture
-from hive.plan.picture import Part
 from hive.plan.planning import Plan
 from vram_agent.api import human
 
 LEAST_BAR_CELLS = 20
-FILL = {Part.REPLICA: "█", Part.RUNS: "▓", Part.KEPT: "░", Part.FREE: "·"}
-COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
 
 def show(found: Plan, width: int) -> RenderableType:
@@ -50,14 +47,7 @@ def _bars(found: Plan, columns: int) -> list[Text]:
     bar = max(LEAST_BAR_CELLS, columns - widest - 12 - max(map(len, suffixes)))
     lines = []
     for device, suffix in zip(found.devices, suffixes, strict=True):
-        segments = picture.segments(device)
         width = max(1, round(bar * device.total / largest))
         line = Text(f"{device.id:<{widest}} {human(device.total):>10} ")
-        for segment, cells in zip(segments, picture.cells([one.bytes for one in segments], width), strict=True):
-            held = segment.part in (Part.REPLICA, Part.RUNS)
-            label = segment.label if held else ""
-            style = COLOURS[names.index(segment.label) % len(COLOURS)] if held else "dim"
-            line.append(f"▏{label}"[:cells].ljust(cells, FILL[segment.part]), style)
-        line.append(suffix)
-        lines.append(line)
+        lines.append(line.append_text(bars.bar(picture.segments(device), width, names)).append(suffix))
     return lines

@@ -15,6 +15,11 @@ GROUPS: Json = {
         "gpuResource": "nvidia.com/gpu",
         "resources": {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {}},
     },
+    "jobs": {
+        "autoscaling": {"min": 0, "max": 8},
+        "gpusPerWorker": 0,
+        "resources": {"requests": {"cpu": "1500m", "memory": "8Gi"}, "limits": {"memory": "8Gi"}},
+    },
     "still": {
         "replicas": 3,
         "gpusPerWorker": 1,
@@ -38,12 +43,20 @@ def test_the_autoscaler_knows_bounds_and_bytes_of_every_group() -> None:
     assert {name: (kind["min_workers"], kind["max_workers"]) for name, kind in found.items()} == {
         "gpu": (1, 4),
         "quad": (0, 2),
+        "jobs": (0, 8),
         "still": (3, 3),
     }
     assert found["gpu"]["resources"]["vram_mib"] == 22 * 1024
     assert found["quad"]["resources"]["vram_mib_x4"] == 78 * 1024
-    assert found["gpu"]["resources"]["CPU"] == 4
     assert config["idle_timeout_minutes"] == 5
+
+
+def test_the_autoscaler_adds_workers_for_jobs_to_a_task_and_workers_with_gpus_to_a_replica() -> None:
+    """Else it would answer a job with a GPU, on which the job then does not run."""
+    found = {name: kind["resources"] for name, kind in _read({"workerGroups": GROUPS})["available_node_types"].items()}
+    assert {name: found[name]["CPU"] for name in GROUPS} == {"gpu": 0, "quad": 0, "still": 0, "jobs": 2}
+    assert (found["gpu"]["model_cpus"], found["quad"]["model_cpus"]) == (4, 16)
+    assert not {"model_cpus", "vram_mib"} & found["jobs"].keys()
 
 
 def test_the_autoscaler_reads_everything_at_once() -> None:

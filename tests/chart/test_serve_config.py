@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.args import ModelArgs
-from serve_app.worker import resource_name
+from serve_app.worker import CPU_RESOURCE, resource_name
 from tests.chart.helm import FULL, ROOT, Json, application, ray_service, serve_config, value_sets
 
 MODEL: Json = {"source": "owner/a", "vram": "1Gi"}
@@ -108,9 +108,9 @@ def test_every_key_is_there_every_time() -> None:
     for app in serve_config(FULL)["applications"]:
         app["args"] |= {"engine": {}, "adapters": {}, "aliases": []}
         deployment = app["deployments"][0]
-        deployment["ray_actor_options"]["runtime_env"]["env_vars"] = {}
+        deployment["ray_actor_options"]["runtime_env"]["env_vars"] = {"OMP_NUM_THREADS": "1"}
         deployment["autoscaling_config"] = None
-        deployment["ray_actor_options"]["resources"] = {"vram_mib": 1}
+        deployment["ray_actor_options"]["resources"] = {"vram_mib": 1, "model_cpus": 1}
         assert {path for path, _ in _leaves(app)} == plain
 
 
@@ -128,7 +128,13 @@ EDITS: list[tuple[Json, set[str]]] = [
     ({"adapters": {"b": "./b"}}, {"args.adapters"}),
     ({"engine": {"seed": 1}}, {"args.engine"}),
     ({"source": "owner/b"}, {"args.source"}),
-    ({"cpu": 2}, {DEPLOYMENT + "ray_actor_options.num_cpus"}),
+    (
+        {"cpu": 2},
+        {
+            DEPLOYMENT + "ray_actor_options.resources.model_cpus",
+            DEPLOYMENT + "ray_actor_options.runtime_env.env_vars.OMP_NUM_THREADS",
+        },
+    ),
     ({"memory": "1Gi"}, {DEPLOYMENT + "ray_actor_options.memory"}),
     ({"env": {"A": "b"}}, {DEPLOYMENT + "ray_actor_options.runtime_env.env_vars"}),
     ({"spread": False}, {DEPLOYMENT + "max_replicas_per_node"}),
@@ -160,8 +166,17 @@ def test_the_resource_is_the_one_that_workers_register(gpus: int) -> None:
     """Else the replica waits for ever."""
     groups = {"gpu": PAIR | {"gpusPerWorker": gpus, "replicas": 1}}
     options = _deployment({"tensorParallel": gpus}, workerGroups=groups)["ray_actor_options"]
-    assert options["resources"] == {resource_name(gpus): 1024}
-    assert options["num_gpus"] == 0
+    assert options["resources"] == {resource_name(gpus): 1024, CPU_RESOURCE: 1}
+    assert (options["num_gpus"], options["num_cpus"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [(0, "1"), (0.5, "1"), (1, "1"), (4, "4"), (2.5, "2")])
+def test_a_replica_has_as_many_threads_as_cpus(cpu: float, threads: str) -> None:
+    """As Ray does it where an actor has CPUs of its own kind. What the entry says itself stays."""
+    options = _deployment({"cpu": cpu})["ray_actor_options"]
+    assert options["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": threads}
+    said = _deployment({"cpu": cpu, "env": {"OMP_NUM_THREADS": "3"}})["ray_actor_options"]
+    assert said["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": "3"}
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -189,7 +204,7 @@ def test_null_false_and_zero_override_model_defaults() -> None:
     assert app["args"]["maxModelLen"] is None
     assert app["args"]["defaults"] == {"maxTokens": None, "temperature": 0, "topP": None, "truncateInput": False}
     options = app["deployments"][0]["ray_actor_options"]
-    assert (options["memory"], options["num_cpus"]) == (None, 0)
+    assert (options["memory"], options["resources"][CPU_RESOURCE]) == (None, 0)
     assert app["deployments"][0]["max_replicas_per_node"] == 100
 
 

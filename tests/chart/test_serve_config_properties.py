@@ -88,4 +88,4 @@ def test_text_arrives_as_it_was_written(template: str, value: str) -> None:
     entry: Any = {"source": "owner/a", "vram": "1Gi", "chatTemplate": template, "env": {"X": value}}
     app = application({"models": {"a": entry}}, "a")
     assert app["args"]["chatTemplate"] == template
-    assert app["deployments"][0]["ray_actor_options"]["runtime_env"]["env_vars"] == {"X": value}
+    assert app["deployments"][0]["ray_actor_options"]["runtime_env"]["env_vars"]["X"] == value

@@ -169,6 +169,8 @@ def pod(cluster: Json, group: Json, *, head: bool) -> Json:
     meta, spec = template["metadata"], template["spec"]
     container = spec["containers"][0]
     params = dict(group["rayStartParams"])
+    if cpus := group.get("resources", {}).get("CPU"):
+        params["num-cpus"] = cpus
     address = f"{cluster['metadata']['name']}-head-svc.{cluster['metadata']['namespace']}.svc.cluster.local"
     port = cluster["spec"]["headGroupSpec"]["rayStartParams"].get("port", "6379")
     if not head:

@@ -78,6 +78,43 @@ def test_status_shows_models_nodes_and_devices(hive: Hive) -> None:
         assert words in shown
 
 
+def test_doctor_finds_nothing_wrong_and_tries_everything(hive: Hive) -> None:
+    done = hive.run("doctor", "--deep", "--json")
+    found = [finding for group in json.loads(done.stdout) for finding in group["findings"]]
+    assert done.returncode == 0, [finding for finding in found if finding["verdict"] != "ok"]
+    said = "\n".join(finding["what"] for finding in found)
+    for words in (
+        "Kubernetes v1.34",
+        "rayservices.ray.io serves v1",
+        "the RayService has the models of the release",
+        "all Ray pods are of the template that is asked for",
+        "pods run",
+        f"{LARGE}: ",
+        "Ray Serve has the config",
+        "left serves, 1 of 1",
+        "on node1 offers 7.25 GiB; its agent can grant 7.25 GiB",
+        "MiB/s each",
+        "right answered in",
+    ):
+        assert words in said
+
+
+def test_doctor_before_an_install_says_what_is_missing(hive: Hive) -> None:
+    """No device plugin is in this cluster."""
+    done = hive.run("doctor", release="other")
+    assert done.returncode == 1
+    for words in ("no release other in namespace", "failed   no node offers nvidia.com/gpu", "FIX: install NVIDIA's"):
+        assert words in done.stdout
+
+
+def test_bench_and_vram_reach_the_cluster(hive: Hive) -> None:
+    found = hive.json("bench", "left", "--requests", "4", "--input-tokens", "16", "--output-tokens", "4")
+    assert (found["answered"], found["output_tokens"]) == (4, 16)
+    assert SMALL in found["ran_on"][0]
+    ((_, state),) = hive.json("vram").items()
+    assert {lease["model"] for lease in state["leases"]} == set(BOTH)
+
+
 def test_scale_is_a_revision_of_the_release_that_can_be_rolled_back(hive: Hive) -> None:
     cluster = hive.cluster
     before, revision = cluster.pids(), cluster.revision()

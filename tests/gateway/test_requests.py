@@ -179,7 +179,7 @@ def test_the_list_has_what_serves_and_what_the_client_may_use(site: Site) -> Non
         listed = http.get("/v1/models").json()
         assert [card["id"] for card in listed["data"]] == ["left", "right"]
         card = http.get("/v1/models/left").json()
-        assert card == {"id": "left", "object": "model", "max_model_len": 512, "owned_by": "hive"}
+        assert card == {"id": "left", "object": "model", "max_model_len": 512, "owned_by": "hive", "model": "left"}
         assert "left, right" in error(http.get("/v1/models/idle"), 404)["message"]
     with site.http("bob") as http:
         assert [card["id"] for card in http.get("/v1/models").json()["data"]] == ["right"]
@@ -202,15 +202,18 @@ def test_a_request_that_dies_with_its_replica_is_not_sent_to_the_next(site: Site
     (first,) = site.dashboard.replicas["left"]
     second = site.add("left")
     before = len(first.asked) + len(second.asked)
-    found = error(site.chat("left", do="die"), 502)
-    assert found["code"] == "replica_died"
+    answer = site.chat("left", do="die")
+    assert error(answer, 502)["code"] == "replica_died"
+    assert answer.headers["x-should-retry"] == "false", "nor by OpenAI's clients"
     assert len(first.asked) + len(second.asked) == before + 1
     site.become("left", [first])
     second.end()
 
 
 def test_a_replica_that_sends_nothing_for_too_long_ends_with_an_error(site: Site) -> None:
-    found = error(site.chat("right", do="hang"), 504)
+    answer = site.chat("right", do="hang")
+    found = error(answer, 504)
+    assert answer.headers["x-should-retry"] == "false", "it would only take as long again"
     assert found["code"] == "model_timeout"
     assert "8 seconds" in found["message"]
     assert site.dashboard.replicas["right"][0].gone.wait(SECONDS)

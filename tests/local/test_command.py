@@ -1,10 +1,16 @@
 """Models that come, change and go by the command: what is asked is written into the values file, and made so."""
 
 import json
+import os
+import pty
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -94,6 +100,57 @@ def test_logs_are_those_of_the_replicas(sandbox: Sandbox) -> None:
     assert "Resolved architecture" in run(sandbox, "logs", "first")
     done = sandbox.command("logs", "third")
     assert (done.returncode, "those that are: first, second" in done.stderr) == (1, True)
+
+
+def test_doctor_finds_nothing_wrong_and_tries_everything(sandbox: Sandbox) -> None:
+    done = sandbox.command("doctor", "--deep", "--json")
+    found = [finding for group in json.loads(done.stdout) for finding in group["findings"]]
+    assert done.returncode == 0, [finding for finding in found if finding["verdict"] != "ok"]
+    said = "\n".join(finding["what"] for finding in found)
+    for words in ("first serves, 1 of 1", "answers on its REST API", "can grant", "MiB/s each", "second answered in"):
+        assert words in said
+    url, headers = sandbox.hive.dashboard()
+    assert httpx.get(f"{url}/api/jobs/", headers=headers, timeout=30).json() == [], "its job is cleared away"
+
+
+def test_bench_measures_what_was_asked(sandbox: Sandbox) -> None:
+    size = ("--requests", "6", "--concurrency", "3", "--input-tokens", "32", "--output-tokens", "8")
+    found = json.loads(run(sandbox, "bench", "first", *size, "--json"))
+    assert (found["answered"], found["errors"]) == (6, {})
+    assert (found["input_tokens"], found["output_tokens"]) == (6 * 32, 6 * 8)
+    assert 0 < found["time_to_first_token"]["p50"] <= found["latency"]["p50"] <= found["latency"]["p99"]
+    (node,) = sandbox.hive.states()
+    assert found["ran_on"][0].startswith(f"{node}: host")
+    for arguments, words in (
+        (("third",), "there is no model 'third'"),
+        (("first", "--input-tokens", "600"), "more than first takes (512)"),
+    ):
+        done = sandbox.command("bench", *arguments)
+        assert (done.returncode, words in done.stderr) == (1, True)
+
+
+def test_vram_is_printed_once_where_there_is_no_terminal(sandbox: Sandbox) -> None:
+    (node,) = found = json.loads(run(sandbox, "vram", "--json"))
+    assert {lease["model"] for lease in found[node]["leases"]} == {"first", "second"}
+    for arguments in (("vram",), ("vram", "--live")):
+        assert "first (ACTIVE" in run(sandbox, *arguments)
+
+
+def test_vram_is_drawn_live_until_ctrl_c(sandbox: Sandbox) -> None:
+    ours, its = pty.openpty()
+    env = os.environ | {"HIVE_STATE_DIR": str(sandbox.folder), "COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "hive.cli", "vram", "--live"], env=env, stdin=its, stdout=its, stderr=its
+    ) as process:
+        os.close(its)
+        shown = b""
+        while shown.count(b"Ctrl-C ends it") < 3:
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    os.close(ours)
+    for words in ("first", "in use", "leased", "█"):
+        assert words.encode() in shown
 
 
 @pytest.mark.parametrize(

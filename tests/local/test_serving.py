@@ -374,6 +374,9 @@ def test_a_busy_port_is_named_with_its_owner(sandbox: Sandbox) -> None:
 def test_a_dead_agent_is_started_again_and_the_models_go_on(sandbox: Sandbox) -> None:
     before = sandbox.pids()
     kill_agent(sandbox)
+    diagnosis = sandbox.command("doctor")
+    assert diagnosis.returncode == 1
+    assert "failed   agent (pid" in diagnosis.stdout
     done = sandbox.up({"left": tiny(), "right": tiny(maxModelLen=256)})
     assert done.returncode == 0, done.stderr
     assert "The VRAM agent died; starting it again" in done.stdout

@@ -252,18 +252,18 @@ local_reply_config:
     {{- range $client, $may := .Values.gateway.clients }}
     {{- with $may.requestsPerMinute }}
     {{- include "hive.envoy.reply" (dict "status" 429 "client" $client "type" "rate_limit_error" "code" "rate_limit_exceeded"
-      "retry" (div (add 60 (sub (int .) 1)) (int .)) "message" (printf "The client %s may ask %d times in a minute" $client (int .))) | nindent 4 }}
+      "header" (list "retry-after" (div (add 60 (sub (int .) 1)) (int .))) "message" (printf "The client %s may ask %d times in a minute" $client (int .))) | nindent 4 }}
     {{- end }}
     {{- end }}
     {{- include "hive.envoy.reply" (dict "status" 408 "type" "invalid_request_error" "code" "request_timeout"
       "message" "The request did not arrive whole in time") | nindent 4 }}
     {{- include "hive.envoy.reply" (dict "status" 431 "type" "invalid_request_error" "code" "headers_too_large"
       "message" "The headers of the request are larger than 32 KiB") | nindent 4 }}
-    {{- include "hive.envoy.reply" (dict "status" 504 "type" "server_error" "code" "model_timeout"
+    {{- include "hive.envoy.reply" (dict "status" 504 "type" "server_error" "code" "model_timeout" "header" (list "x-should-retry" "false")
       "message" (printf "%%ROUTE_NAME%% has sent nothing for %d seconds" (int .Values.gateway.idleTimeoutSeconds))) | nindent 4 }}
-    {{- include "hive.envoy.reply" (dict "flags" (list "UC" "LR" "UR") "answer" 502 "type" "server_error" "code" "replica_died"
+    {{- include "hive.envoy.reply" (dict "flags" (list "UC" "LR" "UR") "answer" 502 "type" "server_error" "code" "replica_died" "header" (list "x-should-retry" "false")
       "message" "The replica of %ROUTE_NAME% that had this request ended before it answered. It may be sent again") | nindent 4 }}
-    {{- include "hive.envoy.reply" (dict "status" 503 "type" "server_error" "code" "model_not_ready" "retry" "5"
+    {{- include "hive.envoy.reply" (dict "status" 503 "type" "server_error" "code" "model_not_ready" "header" (list "retry-after" 5)
       "message" "%ROUTE_NAME% has no replica that can answer now: it starts, or is being replaced. Try again in a few seconds") | nindent 4 }}
 access_log:
   - name: log
@@ -313,7 +313,8 @@ access_log:
           value_format: "%DURATION%"
 {{- end }}
 
-{{/* One of the gateway's own answers, by its status or by why it came about. */}}
+{{/* One of the gateway's own answers, by its status or by why it came about. OpenAI's clients send again whatever is 500
+or more, unless x-should-retry says otherwise. */}}
 {{- define "hive.envoy.reply" -}}
 {{- $filters := list -}}
 {{- with .status -}}
@@ -333,8 +334,8 @@ access_log:
   body_format_override:
     content_type: application/json
     json_format: {{ include "hive.envoy.error" . }}
-  {{- with .retry }}
-  headers_to_add: [{header: {key: retry-after, value: {{ . | quote }}}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}]
+  {{- with .header }}
+  headers_to_add: [{header: {key: {{ first . }}, value: {{ last . | quote }}}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}]
   {{- end }}
 {{- end }}
 

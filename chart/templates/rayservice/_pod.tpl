@@ -47,10 +47,15 @@ autoscalerOptions:
 {{- toJson $digests -}}
 {{- end }}
 
-{{/* The autoscaler has to know what a worker brings before there is one. The worker then says what it found. */}}
+{{/* Of a worker with GPUs: no CPU for Ray's own tasks (see hive.cpuResource), and what the autoscaler has to know before
+there is one. The worker then says what it found. Not in rayStartParams: KubeRay refuses a group that has both. */}}
 {{- define "hive.workerResources" -}}
-{{- with .autoscaling -}}
-{{ include "hive.vramResource" $.gpusPerWorker }}: {{ include "hive.quantity" (dict "quantity" .vram "unit" "Mi") | quote }}
+{{- if .gpusPerWorker -}}
+CPU: "0"
+{{- end -}}
+{{- if and .autoscaling .gpusPerWorker }}
+{{ include "hive.cpuResource" . }}: {{ include "hive.cpus" . | quote }}
+{{ include "hive.vramResource" .gpusPerWorker }}: {{ include "hive.quantity" (dict "quantity" .autoscaling.vram "unit" "Mi") | quote }}
 {{- end -}}
 {{- end }}
 
@@ -124,16 +129,22 @@ containers:
       - {name: serve, containerPort: {{ .Values.ports.serve }}}
 {{- end }}
 
+{{/* A worker with GPUs starts Ray by Hive's entrypoint; one without, for jobs, as KubeRay does it. */}}
 {{- define "hive.workerSpec" -}}
 {{- $limits := deepCopy .group.resources.limits -}}
-{{- with .group.gpuResource -}}
-{{- $_ := set $limits . (toString $.group.gpusPerWorker) -}}
+{{- $gpus := gt (int .group.gpusPerWorker) 0 -}}
+{{- if and $gpus .group.gpuResource -}}
+{{- $_ := set $limits .group.gpuResource (toString .group.gpusPerWorker) -}}
 {{- end -}}
-{{ include "hive.podSpec" (dict "root" .root "group" .group "socket" true) }}
+{{- $more := ternary (include "hive.modelEnv" .group) (include "hive.jobEnv" .root) $gpus | fromYamlArray -}}
+{{- $worker := dict "root" .root "group" .group "socket" $gpus "env" $more -}}
+{{ include "hive.podSpec" $worker }}
 containers:
   - name: ray-worker
-    {{- include "hive.container" (dict "root" .root "group" .group "socket" true) | nindent 4 }}
+    {{- include "hive.container" $worker | nindent 4 }}
+    {{- if $gpus }}
     command: [python, -m, serve_app.worker]
+    {{- end }}
     # KubeRay's own probe asks for Serve's proxy too, which runs on the head alone: no worker would ever be ready. With
     # this one <name>-serve-svc lists workers that serve nothing; clients use the gateway.
     readinessProbe:
@@ -145,6 +156,29 @@ containers:
         {{- toYaml .group.resources.requests | nindent 8 }}
       limits:
         {{- toYaml $limits | nindent 8 }}
+{{- end }}
+
+{{/* What a worker with GPUs has beside the rest. serve_app/worker.py registers the CPUs for replicas. */}}
+{{- define "hive.modelEnv" -}}
+# What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net. Nowhere else: Ray's processes
+# then can't see how their children ended, and each job that fails would be said to have succeeded.
+- name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
+  value: "true"
+{{- with include "hive.cpus" . }}
+- name: HIVE_CPUS
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What a job finds the models by. The key is a reference: a job's own description can be read by whoever lists jobs. */}}
+{{- define "hive.jobEnv" -}}
+- name: OPENAI_BASE_URL
+  value: {{ include "hive.gatewayUrl" . }}/v1
+{{- with .Values.gateway.keysSecret }}
+- name: OPENAI_API_KEY
+  valueFrom:
+    secretKeyRef: {name: {{ . | quote }}, key: jobs, optional: true}
+{{- end }}
 {{- end }}
 
 {{/* KubeRay puts this container into the head pod, with the image of Ray's own. */}}
@@ -204,10 +238,7 @@ env:
   - name: RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY
     value: "1"
   - name: RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES
-    value: {{ include "hive.vramResources" .root | quote }}
-  # What a killed replica leaves behind is ended by its raylet; the VRAM agent is the second net.
-  - name: RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper
-    value: "true"
+    value: {{ include "hive.packedResources" .root | quote }}
   # A replica that goes away stays reachable so long, in seconds; the gateway has heard of it within two.
   - name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S
     value: "5"
@@ -219,7 +250,7 @@ env:
   - name: RAY_AUTH_MODE
     value: disabled
   {{- end }}
-  {{- with concat .root.Values.extraEnv (.group.env | default list) }}
+  {{- with concat (.env | default list) .root.Values.extraEnv (.group.env | default list) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 volumeMounts:
@@ -237,11 +268,14 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{/* vram_mib and one more for each other number of GPUs that a worker group has. */}}
-{{- define "hive.vramResources" -}}
+{{/* What replicas are packed by, the scarcest first: vram_mib, one more for each other number of GPUs that a worker group
+has, and CPUs. */}}
+{{- define "hive.packedResources" -}}
 {{- $names := list -}}
 {{- range .Values.workerGroups -}}
-  {{- $names = append $names (include "hive.vramResource" .gpusPerWorker) -}}
+  {{- if .gpusPerWorker -}}
+    {{- $names = append $names (include "hive.vramResource" .gpusPerWorker) -}}
+  {{- end -}}
 {{- end -}}
-{{- $names | uniq | sortAlpha | join "," -}}
+{{- append ($names | uniq | sortAlpha) (include "hive.cpuResource" .) | join "," -}}
 {{- end }}

@@ -37,6 +37,7 @@ missing, so every key stands here every time, null included. No secrets: the ope
       -}}
     {{- end -}}
     {{- $several := gt (get $workers (toString $model.tensorParallel) | default 0 | int) 1 -}}
+    {{- /* Ray would give an actor as many threads as CPUs of its own kind, which replicas have none of. */}}
     {{- $deployment := dict
       "name" "Model"
       "num_replicas" $replicas
@@ -50,12 +51,12 @@ missing, so every key stands here every time, null included. No secrets: the ope
       "health_check_period_s" 5
       "health_check_timeout_s" 30
       "ray_actor_options" (dict
-        "num_cpus" $model.cpu
+        "num_cpus" 0
         "num_gpus" 0
         "memory" $memory
-        "resources" (dict (include "hive.vramResource" $model.tensorParallel) $vramMib)
+        "resources" (dict (include "hive.vramResource" $model.tensorParallel) $vramMib (include "hive.cpuResource" .) $model.cpu)
         "accelerator_type" nil
-        "runtime_env" (dict "env_vars" $model.env)
+        "runtime_env" (dict "env_vars" (merge $model.env (dict "OMP_NUM_THREADS" (max 1 (int $model.cpu) | toString))))
       )
     -}}
     {{- $applications = append $applications (dict

@@ -1,13 +1,10 @@
 """benchmarks.serving_speed: what is computed from measurements, and what is told of it."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks.serving_speed import figures, plot, report, run, targets
 from benchmarks.serving_speed.cases import GEMMA, LONG, SHORT, TINY, Case
@@ -24,15 +21,6 @@ def measured(
 ) -> Measured:
     """Two requests, one with `ttft` and one far slower, in one second."""
     return Measured(case, target, number, 1.0, [ttft, ttft + 0.2], [ttft + 1, ttft + 3], tokens, failed)
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
-def test_quantiles_are_numpys(values: list[float], share: float) -> None:
-    assert figures.quantile(values, share) == pytest.approx(float(numpy.quantile(values, share)))
-
-
-def test_nothing_has_no_quantile() -> None:
-    assert math.isnan(figures.quantile([], 0.5))
 
 
 def test_a_ratio_compares_targets_within_one_round() -> None:

@@ -24,6 +24,11 @@ def test_all_models_with_their_aliases_are_listed_in_one_order() -> None:
     assert ids(Config(models=NAMES, allowed={})) == ["a", "gpt", "b"]
 
 
+def test_every_card_names_the_model_that_it_stands_for() -> None:
+    shown = listing(CARDS, Config(models=NAMES, allowed={}), None)["data"]
+    assert {one["id"]: one["model"] for one in shown} == {"a": "a", "gpt": "a", "b": "b"}
+
+
 def test_a_client_sees_what_it_may_use() -> None:
     """An alias goes with its model, an empty list is nothing, and who has none sees all."""
     config = Config(models=NAMES, allowed={"alice": ["a"], "nothing": []})
@@ -40,7 +45,7 @@ def test_a_card_says_nothing_of_the_inside() -> None:
     """No folder of a pod, and no permissions; what clients use stays."""
     cards = {"a": [card("a", root="/models/secret-project", permission=[{}])]}
     (shown,) = listing(cards, Config(models=NAMES, allowed={}), None)["data"]
-    assert shown == card("a") | {"owned_by": "hive"}
+    assert shown == card("a") | {"owned_by": "hive", "model": "a"}
     assert "root" in cards["a"][0]
 
 

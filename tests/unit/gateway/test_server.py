@@ -38,7 +38,7 @@ async def test_all_models_are_listed_to_who_may_use_all(client: TestClient) -> N
 async def test_one_model_is_shown_as_it_is_listed(client: TestClient) -> None:
     answer = await client.get("/v1/models/a")
     assert answer.status == 200
-    assert await answer.json() == {"id": "a", "owned_by": "hive"}
+    assert await answer.json() == {"id": "a", "owned_by": "hive", "model": "a"}
 
 
 @pytest.mark.parametrize("name", ["c", "b", "b/c", "owner/a:b"])

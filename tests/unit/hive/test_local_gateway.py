@@ -72,6 +72,15 @@ def test_no_keys_folder_is_no_key(where: Folders) -> None:
     assert gateway.api_key(where) is None
 
 
+def test_a_job_finds_the_address_and_the_key_of_its_own_client_alone(where: Folders) -> None:
+    address = {"OPENAI_BASE_URL": "http://g/v1"}
+    put(where, "me", "sk-of-mine-0001")
+    assert gateway.job_environment(run(), pod(ASKING), where) == address
+    put(where, "jobs", "sk-of-jobs-0001\nsk-of-jobs-0002")
+    assert gateway.job_environment(run(), pod(ASKING), where) == address | {"OPENAI_API_KEY": "sk-of-jobs-0001"}
+    assert gateway.job_environment(run(), pod(), where) == address
+
+
 def files(where: Folders) -> dict[str, tuple[str, int]]:
     """What Envoy would read, and which file on the disk each one is."""
     folder = where.gateway / "config"

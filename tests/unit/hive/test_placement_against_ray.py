@@ -16,6 +16,7 @@ from hive.placement import Replica, Want, Worker, place
 
 WIDTHS = (1, 2)
 RESOURCES = {1: "vram_mib", 2: "vram_mib_x2"}
+CPUS = "model_cpus"
 NAMES = ("a", "b", "c", "d", "e")
 
 
@@ -38,7 +39,7 @@ def packing() -> Iterator[None]:
     """As the chart sets it by RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY and RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_scheduler, "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", True)
-        patch.setattr(ray_scheduler.Resources, "CUSTOM_PRIORITY", sorted(RESOURCES.values()))
+        patch.setattr(ray_scheduler.Resources, "CUSTOM_PRIORITY", [*sorted(RESOURCES.values()), CPUS])
         patch.setattr(ray_scheduler, "set", ByName, raising=False)
         patch.setattr(ray_scheduler.logger, "disabled", True)
         yield
@@ -55,7 +56,7 @@ class Nodes:
 
     def __init__(self, workers: list[Worker]) -> None:
         self._total = {
-            node_id(number): {RESOURCES[worker.devices]: worker.mib, "CPU": worker.cpus, "memory": worker.memory}
+            node_id(number): {RESOURCES[worker.devices]: worker.mib, CPUS: worker.cpus, "memory": worker.memory}
             for number, worker in enumerate(workers)
         }
 
@@ -78,7 +79,7 @@ def by_ray(wanted: list[Want], workers: list[Worker], running: list[Replica]) ->
     upscales = {}
     for want in wanted:
         deployment = DeploymentID(name="Model", app_name=want.model)
-        resources = {RESOURCES[want.devices]: want.mib, "CPU": want.cpus, "memory": want.memory}
+        resources = {RESOURCES[want.devices]: want.mib, CPUS: want.cpus, "memory": want.memory}
         config = SimpleNamespace(
             resource_dict=resources,
             ray_actor_options={},

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hive import bars
 from hive.placement import place
 from hive.plan import documents, picture
 from hive.plan.advice import advise, fits, told
@@ -153,7 +154,7 @@ def test_of_too_many_replicas_the_newest_on_the_emptiest_worker_goes() -> None:
 
 @given(sizes=st.lists(st.integers(0, 100 * GIB), max_size=8), width=st.integers(1, 200))
 def test_cells_are_shared_out_to_the_last(sizes: list[int], width: int) -> None:
-    found = picture.cells(sizes, width)
+    found = bars.cells(sizes, width)
     assert all(count >= 0 for count in found)
     assert sum(found) == (width if sum(sizes) else 0)
 
@@ -164,8 +165,8 @@ def test_the_views_are_well_formed_and_say_the_same(asked: Scenario) -> None:
     found = replace(plan(asked), advice=tuple(told(asked, one) for one in advise(asked)[:1]))
     assert json.loads(documents.json(found))["fits"] == found.fits
     root = ElementTree.fromstring(documents.svg(found))
-    bars = [shape for shape in root if shape.tag.endswith("rect")][1:]
-    assert len(bars) == sum(len(picture.segments(device)) for device in found.devices)
+    rectangles = [shape for shape in root if shape.tag.endswith("rect")][1:]
+    assert len(rectangles) == sum(len(picture.segments(device)) for device in found.devices)
     text = documents.markdown(found)
     for table in (block for block in text.split("\n\n") if block.startswith("|")):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1

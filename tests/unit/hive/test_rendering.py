@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from hive.errors import HiveError
+from hive.local.checks import assign
+from hive.plan.scenario import groups
 from hive.rendering import ROOT, render
 
 MODEL = {"source": "./m", "vram": "2Gi"}
@@ -35,7 +37,16 @@ def test_a_model_becomes_an_application_and_the_pods_are_there(tmp_path: Path) -
     assert rendered.agent.command == ["python", "-m", "vram_agent"]
     (group,) = rendered.groups
     assert group.container.command == ["python", "-m", "serve_app.worker"]
-    assert group.container.env["RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES"] == "vram_mib"
+    assert group.container.env["RAY_SERVE_HIGH_PRIORITY_CUSTOM_RESOURCES"] == "vram_mib,model_cpus"
+
+
+def test_workers_for_jobs_take_no_device_of_this_machine_and_of_no_plan(tmp_path: Path) -> None:
+    """Here jobs run on the head."""
+    jobs = {"replicas": 3, "gpusPerWorker": 0, "resources": {"requests": {"cpu": 2}, "limits": {}}}
+    rendered = render(write(tmp_path, {"models": {"m": MODEL}, "workerGroups": {"jobs": jobs}, "gateway": HERE}))
+    assert {group.name: group.start_params for group in rendered.groups} == {"gpu": {"num-cpus": "0"}, "jobs": {}}
+    assert [(group.name, devices) for group, devices in assign(rendered, ["GPU-a", "GPU-b"])] == [("gpu", ["GPU-a"])]
+    assert [group.name for group in groups(rendered)] == ["gpu"]
 
 
 def test_a_lone_equals_sign_is_text(tmp_path: Path) -> None:

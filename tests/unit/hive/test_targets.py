@@ -13,6 +13,7 @@ from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
 from hive.placement import Worker
+from hive.ray_nodes import RayNode
 from hive.serve_api import Application, Replica
 from hive.settling import RECOVERY_SECONDS, Settling
 from vram_agent.api import Lease, LeaseState, State
@@ -91,12 +92,15 @@ def test_the_catalog_has_every_entry_and_what_runs_without_one() -> None:
 
 def test_workers_are_what_bring_vram(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
-        {"state": "ALIVE", "resources_total": {"vram_mib": 7424.0, "CPU": 4.0, "memory": 8.0}},
-        {"state": "ALIVE", "resources_total": {"vram_mib_x2": 9000.0, "CPU": 1.0, "memory": 8.0}},
+        {"state": "ALIVE", "node_ip": "a", "resources_total": {"vram_mib": 7424.0, "CPU": 4.0, "memory": 8.0}},
+        {"state": "ALIVE", "node_ip": "b", "resources_total": {"vram_mib_x2": 9000.0, "CPU": 1.0, "memory": 8.0}},
         {"state": "DEAD", "resources_total": {"vram_mib": 1.0}},
         {"state": "ALIVE", "resources_total": {"CPU": 4.0}},
     ]
-    assert ray_nodes.read({"data": {"result": {"result": nodes}}}) == [Worker(7424, 1, 4, 8), Worker(9000, 2, 1, 8)]
+    assert ray_nodes.read({"data": {"result": {"result": nodes}}}) == [
+        RayNode("a", Worker(7424, 1, 4, 8)),
+        RayNode("b", Worker(9000, 2, 1, 8)),
+    ]
 
 
 def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
@@ -122,9 +126,7 @@ def test_what_keeps_a_pod_from_running_is_told_in_kubernetes_words() -> None:
     }
     pulling = {
         "metadata": {"name": "h"},
-        "status": {
-            "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}]
-        },
+        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]},
     }
     fine = {"metadata": {"name": "f"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
     assert waiting([pending, fine, pulling]) == "w: 0/1 nodes: no GPU; h: ErrImagePull no image"

@@ -11,7 +11,7 @@ Apps = dict[str, Any]
 
 def app(mib: int, cpus: float = 1, memory: float | None = 0, status: str = "DEPLOYING", built: bool = False) -> Apps:
     """One application as Serve's details have it."""
-    actor = {"num_cpus": cpus, "memory": memory}
+    actor = {"resources": {"model_cpus": cpus}, "memory": memory}
     config = {"args": {"vramMib": mib}, "deployments": [{"ray_actor_options": actor}]}
     return {"status": status, "deployments": {"Model": {}} if built else {}, "deployed_app_config": config}
 

@@ -1,5 +1,6 @@
 """What a Ray worker registers."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,22 @@ STATE = State(node="n", devices=(device("GPU-a"), device("GPU-b", 12 * GIB)), le
 
 
 def test_one_device_registers_what_leases_can_have_in_all() -> None:
-    assert capacity([device("GPU-a")]) == {"vram_mib": 24 * 1024 - 300 - 256 - 512}
-    assert capacity([device("GPU-a", foreign=2 * GIB)]) == {"vram_mib": 24 * 1024 - 300 - 256 - 2048}
+    assert capacity([device("GPU-a")], 4)["vram_mib"] == 24 * 1024 - 300 - 256 - 512
+    assert capacity([device("GPU-a", foreign=2 * GIB)], 4)["vram_mib"] == 24 * 1024 - 300 - 256 - 2048
 
 
 def test_of_several_devices_the_smallest_counts_under_a_name_of_its_own() -> None:
-    assert capacity(list(STATE.devices)) == {"vram_mib_x2": 12 * 1024 - 300 - 256 - 512}
+    assert capacity(list(STATE.devices), 8) == {"vram_mib_x2": 12 * 1024 - 300 - 256 - 512, "model_cpus": 8}
     assert resource_name(1) == "vram_mib"
 
 
 def test_a_full_device_registers_nothing_rather_than_less() -> None:
-    assert capacity([device("GPU-a", foreign=40 * GIB)]) == {"vram_mib": 0}
+    assert capacity([device("GPU-a", foreign=40 * GIB)], 4)["vram_mib"] == 0
+
+
+def test_cpus_are_those_of_the_pod_or_all_that_the_machine_has() -> None:
+    assert capacity([device("GPU-a")], 4)["model_cpus"] == 4
+    assert capacity([device("GPU-a")], None)["model_cpus"] == os.cpu_count()
 
 
 def test_devices_given_win_over_visible_ones_and_those_over_all() -> None:

@@ -1,5 +1,4 @@
-"""Every kind of model behind the OpenAI API, with the official client and with LangChain; one Hive for
-this file, and one address.
+"""Every kind of model behind the OpenAI API, with the official client and with LangChain; one address.
 
 The weights are random, so what is said means nothing: asserted are forms, counts, and what changes an answer.
 """
@@ -9,11 +8,10 @@ import io
 import json
 import math
 import os
-import shutil
 import signal
 import struct
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import httpx
@@ -24,62 +22,15 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from hive.local import driver
-from tests.local.conftest import Json, Sandbox, engine_of, make_sandbox, tiny, wait_for
+from tests.local.conftest import Json, Sandbox, engine_of, wait_for
+from tests.local.shared.conftest import KEY, LENGTH, MAX_TOKENS, MODELS, NAMES
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1500)]
 
-UP_SECONDS = 1200  # engines start one after the other: half a minute each, and minutes on a busy machine
-LENGTH, MAX_TOKENS = 512, 16
-TEMPLATE = (
-    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-MODELS: Json = {
-    "language": tiny(
-        aliases=["gpt-4o", "Hive/Tiny-Chat"],
-        adapters={"hive/pirate": "./tiny-lora"},
-        chatTemplate=TEMPLATE,
-        maxModelLen=LENGTH,
-        defaults={"maxTokens": MAX_TOKENS, "temperature": 0, "truncateInput": True},
-        engine={
-            "enable_auto_tool_choice": True,
-            "tool_call_parser": "hermes",
-            # Random weights like blanks too much; for calls of tools, which this does not reach, see NO_LOOPS.
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-        },
-    ),
-    "embedding": tiny(source="./tiny-embedding"),
-    "vision": tiny(source="./tiny-vision", aliases=["eyes"], engine={"limit_mm_per_prompt": {"video": 0}}),
-    "audio": tiny(source="./tiny-whisper", aliases=["whisper-1"], maxModelLen=448),
-}
-NAMES = {
-    "language": ["language", "gpt-4o", "Hive/Tiny-Chat", "hive/pirate"],
-    "embedding": ["embedding"],
-    "vision": ["vision", "eyes"],
-    "audio": ["audio", "whisper-1"],
-}
-KEY = "sk-tests-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 HELLO: Any = [{"role": "user", "content": "hello world"}]
 # Longer than any of these models.
 LONG = "the quick brown fox jumps over the lazy dog " * 200
-
-
-@pytest.fixture(scope="module")
-def hive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A running Hive with a model of each kind; ended afterwards, whatever happened."""
-    adapters_and_models = ("tiny-lora", "tiny-embedding", "tiny-vision", "tiny-whisper")
-    hive = make_sandbox(tmp_path_factory.mktemp("modalities"), *adapters_and_models)
-    try:
-        hive.where.keys.mkdir()
-        (hive.where.keys / "tests").write_text(KEY)
-        done = hive.up(MODELS, seconds=UP_SECONDS, gateway={"host": "127.0.0.1", "keysSecret": "keys"})
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield hive
-    finally:
-        driver.stop(hive.where, print)
-        shutil.rmtree(hive.where.ray, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,77 @@
+"""Ray's jobs API, as far as `hive doctor --deep` asks it."""
+
+import contextlib
+import shlex
+import time
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import httpx
+
+from hive.errors import HiveError
+
+Json = dict[str, Any]
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+JOB_SECONDS = 180
+END_SECONDS = 20
+POLL_SECONDS = 0.5
+
+
+class RayApi:
+    """One dashboard.
+
+    Args:
+        url: like http://127.0.0.1:8265.
+        headers: that it asks for.
+
+    Raises:
+        HiveError: from each call, when it does not answer or refuses.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._http = httpx.Client(base_url=url, headers=dict(headers), timeout=30)
+
+    def version(self) -> Json:
+        found: Json = self._ask("GET", "/api/version").json()
+        return found
+
+    def jobs(self) -> list[Json]:
+        found: list[Json] = self._ask("GET", "/api/jobs/").json()
+        return found
+
+    def stress(self) -> str:
+        """Run `stress_job` to its end and return what it printed. Nothing of it stays, however this ends.
+
+        Raises:
+            HiveError: it did not end in time.
+        """
+        script = resources.files("hive.doctor").joinpath("stress_job.py").read_text()
+        body = {"entrypoint": shlex.join(["python", "-c", script]), "metadata": {"hive": "doctor"}}
+        job: str = self._ask("POST", "/api/jobs/", json=body).json()["submission_id"]
+        try:
+            deadline = time.monotonic() + JOB_SECONDS
+            while (found := self._ask("GET", f"/api/jobs/{job}").json())["status"] not in ENDED:
+                if time.monotonic() > deadline:
+                    raise HiveError(f"Ray's job {job} did not end in {JOB_SECONDS} s", "see Ray's dashboard, Jobs")
+                time.sleep(POLL_SECONDS)
+            logs: str = self._ask("GET", f"/api/jobs/{job}/logs").json()["logs"]
+            return logs if found["status"] == "SUCCEEDED" else f"{logs}\n{found['message']}"
+        finally:
+            self._end(job)
+
+    def _end(self, job: str) -> None:
+        with contextlib.suppress(httpx.HTTPError):  # what was found counts, or the error that ended it
+            self._http.post(f"/api/jobs/{job}/stop")
+            deadline = time.monotonic() + END_SECONDS
+            while self._http.delete(f"/api/jobs/{job}").is_error and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)  # a job that was just stopped can't be deleted yet
+
+    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **more)
+        except httpx.TransportError as error:
+            raise HiveError(f"Ray's dashboard does not answer ({error!r})", "see the log of Ray's head") from error
+        if answer.is_error:
+            raise HiveError(f"Ray's {path} answers {answer.status_code}: {answer.text[-500:]}", "see the message")
+        return answer
