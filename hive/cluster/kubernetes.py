@@ -49,7 +49,10 @@ class Kubernetes:
         """
         with _asking():
             found = self._api.get(kind, namespace=self.namespace, label_selector=labels, raw=True)
-            return [cast("Json", one) for one in found]
+            try:
+                return [cast("Json", one) for one in found]
+            except ValueError as error:
+                raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
 
     def all(self, kind: str, *, everywhere: bool = False) -> list[Json]:
         """All objects of a kind, in this namespace or in all.
