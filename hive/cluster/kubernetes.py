@@ -58,6 +58,17 @@ class Kubernetes:
         with _asking():
             return self._objects(kind, namespace=kr8s.ALL if everywhere else self.namespace)
 
+    def one(self, kind: str, name: str) -> Json:
+        """One object of this namespace.
+
+        Raises:
+            Refused: it is not there, or may not be read.
+            HiveError: the API server does not answer.
+        """
+        with _asking():
+            (found,) = self._objects(kind, name, namespace=self.namespace)
+        return found
+
     def version(self) -> str:
         """Of the API server, like v1.34.4.
 
@@ -74,8 +85,7 @@ class Kubernetes:
             HiveError: the API server does not answer.
         """
         try:
-            with _asking():
-                (found,) = self._objects("secrets", name, namespace=self.namespace)
+            found = self.one("secrets", name)
         except Refused:
             return None
         return {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
