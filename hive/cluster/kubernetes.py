@@ -66,8 +66,10 @@ class Kubernetes:
             HiveError: the API server does not answer.
         """
         with _asking():
-            (found,) = self._objects(kind, name, namespace=self.namespace)
-        return found
+            found = self._objects(kind, name, namespace=self.namespace)
+        if not found:  # kr8s looks for it in a list
+            raise Refused(f"there is no {name} among {kind} of namespace {self.namespace}", 404)
+        return found[0]
 
     def version(self) -> str:
         """Of the API server, like v1.34.4.
