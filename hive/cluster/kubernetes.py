@@ -63,6 +63,19 @@ class Kubernetes:
         with _asking():
             return self._objects(kind, namespace=kr8s.ALL if everywhere else self.namespace)
 
+    def one(self, kind: str, name: str) -> Json:
+        """One object of this namespace.
+
+        Raises:
+            Refused: it is not there, or may not be read.
+            HiveError: the API server does not answer.
+        """
+        with _asking():
+            found = self._objects(kind, name, namespace=self.namespace)
+        if not found:  # kr8s looks for it in a list
+            raise Refused(f"there is no {name} among {kind} of namespace {self.namespace}", 404)
+        return found[0]
+
     def version(self) -> str:
         """Of the API server, like v1.34.4.
 

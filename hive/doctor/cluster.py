@@ -1,7 +1,7 @@
 """A cluster, read through the Kubernetes API, and which check gets what of it."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +48,21 @@ class Reader:
             try:
                 self._read[key] = self.kubernetes.all(kind, everywhere=everywhere)
             except Refused as error:
-                if error.status not in (401, 403):
-                    raise
-                fix = f"kubectl auth can-i list {kind}; let somebody with that right run hive doctor"
-                raise ForbiddenError(f"this user may not list {kind}", fix) from error
+                _forbidden(error, "list", kind)
+                raise
         return self._read[key]
+
+    def secrets(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Names, never values, of the entries of these Secrets; those that are not there are left out."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = sorted(self.kubernetes.one("secrets", name).get("data") or {})
+            except Refused as error:
+                _forbidden(error, "get", "secrets")
+                if error.status != 404:
+                    raise
+        return found
 
 
 @dataclass(frozen=True)
@@ -179,11 +189,12 @@ def _release(reader: Reader, installed: Installed, hive: ClusterHive, *, tries: 
     def applied() -> Iterator[Finding]:
         yield from release.applied(release.config(asked), hive.deployed())
 
-    yield checked(
-        "Release",
-        lambda: release.secrets_there(release.secrets(installed.objects), _entries(reader), hive.release.namespace),
-        drift,
-    )
+    def secrets() -> Iterator[Finding]:
+        wanted = release.secrets(installed.objects)
+        there = reader.secrets({one.name for one in wanted})
+        yield from release.secrets_there(wanted, there, hive.release.namespace)
+
+    yield checked("Release", secrets, drift)
     yield checked("Pods", lambda: pods.running(own()), lambda: pods.refused(_refusals(reader)))
     yield checked(
         "VRAM agents",
@@ -211,9 +222,11 @@ def _belongs(pod: Json, name: str) -> bool:
     return meta.get("labels", {}).get("app.kubernetes.io/instance") == name and HOOK not in meta.get("annotations", {})
 
 
-def _entries(reader: Reader) -> dict[str, list[str]]:
-    """Names, never values, of what each Secret holds."""
-    return {one["metadata"]["name"]: sorted(one.get("data") or {}) for one in reader.here("secrets")}
+def _forbidden(error: Refused, verb: str, kind: str) -> None:
+    """Told from what went wrong otherwise."""
+    if error.status in (401, 403):
+        fix = f"kubectl auth can-i {verb} {kind}; let somebody with that right run hive doctor"
+        raise ForbiddenError(f"this user may not {verb} {kind}", fix) from error
 
 
 def _refusals(reader: Reader) -> list[Json]:

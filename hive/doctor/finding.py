@@ -64,4 +64,4 @@ def checked(name: str, *checks: Callable[[], Iterable[Finding]]) -> Group:
             findings.append(warning(error.what, error.fix))
         except HiveError as error:
             findings.append(failed(error.what, error.fix))
-    return Group(name=name, findings=findings)
+    return Group(name=name, findings=list(dict.fromkeys(findings)))  # two checks may miss the same thing

@@ -44,7 +44,7 @@ def reach(nodes: Sequence[Json], selector: Mapping[str, str], resources: Collect
     said = ",".join(f"{key}={value}" for key, value in selector.items())
     if left_out:
         yield failed(
-            f"{', '.join(left_out)} have GPUs and no label {said}, so no VRAM agent runs there",
+            f"no VRAM agent runs on these nodes with GPUs, for want of the label {said}: {', '.join(left_out)}",
             f"kubectl label node {' '.join(left_out)} {said}; GPU feature discovery does it by itself",
         )
     elif any(offered(node, resources) for node in nodes):

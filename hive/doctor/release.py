@@ -61,7 +61,7 @@ def secrets_there(wanted: set[Reference], found: Mapping[str, Sequence[str]], na
     """They exist and hold something.
 
     Args:
-        found: names of the entries of each Secret of the namespace.
+        found: names of the entries of each of those that are there.
     """
     for name, key in sorted(wanted, key=str):
         make = f"kubectl -n {namespace} create secret generic {name} --from-literal={key or 'NAME'}=VALUE"

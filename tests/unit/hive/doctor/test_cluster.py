@@ -46,9 +46,19 @@ class Refusing(Kubernetes):
     def all(self, kind: str, *, everywhere: bool = False) -> list[dict[str, Any]]:
         raise Refused("no", self.status)
 
+    def one(self, kind: str, name: str) -> dict[str, Any]:
+        raise Refused("no", self.status)
+
 
 @pytest.mark.parametrize(("status", "kind"), [(403, ForbiddenError), (401, ForbiddenError), (500, Refused)])
 def test_what_this_user_may_not_see_is_told_from_what_went_wrong(status: int, kind: type[HiveError]) -> None:
     with pytest.raises(HiveError) as told:
         Reader(Refusing(status)).everywhere("nodes")
     assert type(told.value) is kind
+    with pytest.raises(HiveError) as told:
+        Reader(Refusing(status)).secrets(["hub-token"])
+    assert type(told.value) is kind
+
+
+def test_a_secret_that_is_not_there_is_left_out() -> None:
+    assert Reader(Refusing(404)).secrets(["hub-token"]) == {}

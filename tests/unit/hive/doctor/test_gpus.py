@@ -54,7 +54,7 @@ def test_gpus_that_are_given_out_in_parts_are_refused(more: Json, words: str) ->
 def test_a_gpu_node_without_the_agents_label_is_named() -> None:
     nodes = [node("n1", 1, PRESENT), node("n2", 1), node("cpu")]
     finding = only(gpus.reach(nodes, PRESENT, GPU))
-    assert finding.verdict is FAILED
+    assert (finding.verdict, finding.what.endswith(": n2")) == (FAILED, True)
     assert "label node n2 nvidia.com/gpu.present=true" in finding.fix
     assert only(gpus.reach(nodes[:1], PRESENT, GPU)).verdict is OK
     assert only(gpus.reach(nodes, {}, GPU)).verdict is OK
