@@ -1,6 +1,7 @@
 """Asks the VRAM agents and all gateways' counters for the page: while somebody looks, and once a second at most."""
 
 import asyncio
+import math
 import socket
 import time
 from collections import deque
@@ -36,7 +37,7 @@ class Lookout:
         self._discovery = discovery
         self._page = page
         self._lock = asyncio.Lock()
-        self._looked = -PERIOD
+        self._looked = -math.inf
         self._text = ""
         self._samples: deque[Sample] = deque()
         self._names: dict[URL, str] = {}  # of the nodes, by the addresses of their agents
@@ -51,11 +52,9 @@ class Lookout:
 
     async def _look(self) -> Status:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as http:
-            said, counted = await asyncio.gather(self._agents(http), self._counters(http))
-        now = time.monotonic()
-        if counted:
-            self._samples.append(Sample(now, counted))
-        while self._samples and self._samples[0].time < now - WINDOW:
+            said, sample = await asyncio.gather(self._agents(http), self._counters(http))
+        self._samples.append(sample)
+        while self._samples[0].time < sample.time - WINDOW:
             self._samples.popleft()
         known = self._discovery
         return Status(
@@ -88,15 +87,16 @@ class Lookout:
     def _name(self, url: URL) -> str:
         return self._names.get(url, f"{url.host}:{url.port}")
 
-    async def _counters(self, http: aiohttp.ClientSession) -> dict[str, dict[str, float]]:
-        """By gateway. What does not answer is left out."""
+    async def _counters(self, http: aiohttp.ClientSession) -> Sample:
+        """Of all gateways that answer."""
         urls = await _urls(self._page.gateways, "/metrics")
         found = await asyncio.gather(*(_read(http, url.with_query(COUNTERS)) for url in urls), return_exceptions=True)
-        return {
+        counted = {
             str(url): status.tokens(text)
             for url, text in zip(urls, found, strict=True)
             if not isinstance(text, BaseException)
         }
+        return Sample(time.monotonic(), counted)
 
 
 async def _read(http: aiohttp.ClientSession, url: URL) -> str:

@@ -79,7 +79,9 @@ function hue(model) {
 
 // ---- devices -------------------------------------------------------------------------------------------------------
 
-/** What a device is made of: [id, class, name, state, bytes of its part of the bar, bytes in use, bytes promised]. */
+const grantable = (device) => (device.error ? 0 : Math.max(device.free, 0));
+
+/** What a device is made of, in the order of the bar: `bytes` is the part of it; `used` and `promised` are told beside. */
 function parts(device) {
   const leases = device.holders.map((lease) => ({
     id: lease.id, kind: "lease", name: lease.model, hue: hue(lease.model), state: lease.state, place: lease.place,
@@ -127,7 +129,7 @@ function updateDevice(card, { node, device }) {
   alarm.hidden = !trouble;
   bar.hidden = table.hidden = device === undefined;
   write(title, device === undefined ? node.name : device.name);
-  write(free, device === undefined ? "" : `${size(device.free)} free`);
+  write(free, device === undefined ? "" : `${size(grantable(device))} free`);
   write(where, device === undefined ? "" : `${node.name} · ${size(device.total)}`);
   write(id, device === undefined || device.kind === "host" ? "" : device.id);
   if (device === undefined) return;
@@ -200,10 +202,8 @@ function drawSpark(svg, points) {
 function freshSpark() {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
-  svg.setAttribute("class", "spark");
-  svg.setAttribute("viewBox", "0 0 100 24");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
+  const looks = { class: "spark", viewBox: "0 0 100 24", preserveAspectRatio: "none", "aria-hidden": "true" };
+  for (const [key, value] of Object.entries(looks)) svg.setAttribute(key, value);
   for (const names of ["area", ""]) {
     const path = document.createElementNS(space, "path");
     path.setAttribute("class", names);
@@ -280,15 +280,16 @@ function show(status) {
   const serving = status.models.filter((model) => model.status === "RUNNING").length;
   write(at("serving"), `${serving} of ${status.models.length}`);
   write(at("devices-count"), String(known.length));
-  const free = sum(known.map((device) => Math.max(device.free, 0)));
-  write(at("free"), `${(free / GIB).toFixed(1)} of ${size(sum(known.map((device) => device.total)))}`);
+  const total = size(sum(known.map((device) => device.total)));
+  write(at("free"), known.length ? `${(sum(known.map(grantable)) / GIB).toFixed(1)} of ${total}` : "–");
   write(at("rate"), rates.includes(null) ? "–" : rate(sum(rates)));
 
   at("no-devices").hidden = devices.length > 0;
+  at("devices-key").hidden = known.length === 0;
   sync(at("devices"), devices, ({ node, device }) => `${node.name} ${device?.id}`, freshDevice, updateDevice);
   at("no-serve").hidden = status.serve_answers;
   at("no-models").hidden = status.models.length > 0;
-  at("models-card").hidden = status.models.length === 0;
+  at("models-card").hidden = at("models-note").hidden = status.models.length === 0;
   sync(at("models"), status.models, (model) => model.name, freshModel, updateModel);
   at("no-events").hidden = status.events.length > 0;
   at("events").hidden = status.events.length === 0;

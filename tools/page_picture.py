@@ -5,16 +5,18 @@ Real gateway and real Chromium; the Hive behind it is the made-up one of the tes
 
 import itertools
 import shutil
-import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import sync_playwright
+import typer
 
+from tests.browser import chromium
 from tests.gateway import showcase
 from tests.gateway.site import Site
 
+Scheme = Literal["light", "dark"]
 SECONDS = 100  # of load, for the sparklines
 
 
@@ -27,23 +29,16 @@ def load(site: Site, done: threading.Event) -> None:
             site.chat(model, tokens=most + most * ((number * number) % 7) // 10)
 
 
-def take(site: Site, to: Path, scheme: str, width: int, height: int) -> None:
-    """One picture."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(
-            color_scheme=scheme,  # type: ignore[arg-type]
-            viewport={"width": width, "height": height},
-            device_scale_factor=1.5,
-        )
+def take(site: Site, to: Path, scheme: Scheme, width: int) -> None:
+    """One picture of the whole page."""
+    with chromium() as browser:
+        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
         page.goto(site.run.gateway_url)
         page.wait_for_timeout(SECONDS * 1000)
         page.screenshot(path=to, full_page=True)
-        browser.close()
 
 
-def main() -> None:
-    to, scheme, width = Path(sys.argv[1]), *(sys.argv[2:] or ["light", "1440"])
+def main(to: Path, scheme: Scheme = "light", width: int = 1440) -> None:
     done = threading.Event()
     loading = threading.Thread(target=lambda: load(site, done))
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +49,7 @@ def main() -> None:
             for model in ("qwen3-8b", "gemma-3-12b", "qwen3-embedding"):
                 site.add(model)
             loading.start()
-            take(site, to, scheme, int(width), 900)
+            take(site, to, scheme, width)
         finally:
             done.set()
             if loading.ident is not None:
@@ -64,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
