@@ -35,8 +35,7 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 // ---- the document: what is there is changed, not made anew, so that nothing flickers, scrolls or loses its focus ----
 
 function make(tag, names = "", ...children) {
-  const element = document.createElement(tag);
-  if (names) element.className = names;
+  const element = Object.assign(document.createElement(tag), { className: names });
   element.append(...children);
   return element;
 }
@@ -45,7 +44,7 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function name(element, names) {
+function mark(element, names) {
   if (element.className !== names) element.className = names;
 }
 
@@ -58,6 +57,7 @@ function sync(parent, items, identify, fresh, update) {
   let place = parent.firstElementChild;
   for (const item of items) {
     const id = identify(item);
+    if (now.has(id)) continue;
     const element = before.get(id) ?? fresh(item);
     before.delete(id);
     now.set(id, element);
@@ -124,7 +124,7 @@ function updateDevice(card, { node, device }) {
   const over = device !== undefined && device.free < 0;
   const trouble = device === undefined ? node.error
     : device.error ?? (over ? `over by ${size(-device.free)}: grants nothing until memory comes back` : "");
-  name(card, `card device${device === undefined || device.error ? " broken" : ""}${over ? " over" : ""}`);
+  mark(card, `card device${device === undefined || device.error ? " broken" : ""}${over ? " over" : ""}`);
   write(alarm, trouble);
   alarm.hidden = !trouble;
   bar.hidden = table.hidden = device === undefined;
@@ -147,7 +147,7 @@ function freshPart() {
 }
 
 function updatePart(element, part) {
-  name(element, `part ${part.kind}`);
+  mark(element, `part ${part.kind}`);
   element.style.setProperty("--bytes", String(part.bytes / MIB));
   element.title = `${part.name} ${size(part.bytes)}`;
   if (part.kind !== "lease") return;
@@ -167,14 +167,14 @@ function updateRow(row, part) {
   const [what, used, promised] = row.cells;
   const [swatch, title, state] = what.children;
   const waits = part.place !== null && part.place !== undefined;
-  name(row, waits ? "waiting" : "");
-  name(swatch, `swatch ${part.kind}`);
+  mark(row, waits ? "waiting" : "");
+  mark(swatch, `swatch ${part.kind}`);
   if (part.hue) swatch.style.setProperty("--hue", part.hue);
   write(title, part.name);
   write(state, waits ? `${part.state}, place ${part.place}` : part.state ?? "");
-  name(state, `state ${part.state && part.state !== "ACTIVE" ? tone(part.state) : ""}`);
+  mark(state, `state ${part.state && part.state !== "ACTIVE" ? tone(part.state) : ""}`);
   write(used, part.used === undefined ? "" : size(part.used));
-  name(used, `number${part.kind === "lease" && part.used > part.bytes ? " bad" : ""}`);
+  mark(used, `number${part.kind === "lease" && part.used > part.bytes ? " bad" : ""}`);
   write(promised, part.promised === undefined ? "" : size(part.promised));
 }
 
@@ -230,7 +230,7 @@ function updateModel(row, model) {
   write(what.lastChild, model.reason);
   what.lastChild.hidden = !model.reason;
   write(state.firstChild, model.status);
-  name(state.firstChild, `badge ${tone(model.status)}`);
+  mark(state.firstChild, `badge ${tone(model.status)}`);
   sync(replicas.firstChild, model.replicas, (replica) => replica.id, freshReplica, updateReplica);
   const running = model.replicas.filter((replica) => replica.state === "RUNNING").length;
   write(replicas.lastChild, `${running} of ${model.wanted} run`);
@@ -245,7 +245,7 @@ function freshReplica() {
 
 function updateReplica(item, replica) {
   write(item.firstChild, replica.state);
-  name(item.firstChild, tone(replica.state));
+  mark(item.firstChild, tone(replica.state));
   write(item.lastChild, replica.id);
   item.title = replica.node ? `on ${replica.node}` : "";
 }
@@ -261,7 +261,7 @@ function updateEvent(item, event) {
   time.dateTime = new Date(event.time * 1000).toISOString();
   write(time, clock(event.time));
   write(kind, event.kind);
-  name(kind, `badge ${tone(event.kind)}`);
+  mark(kind, `badge ${tone(event.kind)}`);
   write(node, event.node);
   write(item.lastChild, event.text);
 }
@@ -297,7 +297,7 @@ function show(status) {
 
   at("key-row").hidden = !status.asks_for_keys;
   const able = status.models.filter((model) => model.chats);
-  sync(at("model"), able, (model) => model.name, (model) => make("option", "", model.name), () => {});
+  sync(at("model"), able.length ? able : [{ name: "none that chats serves now" }], (model) => model.name, (model) => make("option", "", model.name), () => {});
   at("model").disabled = able.length === 0;
   at("send").disabled = able.length === 0 || asking !== null;
 }
@@ -311,11 +311,11 @@ async function look() {
     const status = await answer.json();
     show(status);
     seen = status.time;
-    name(document.body, "live");
+    mark(document.body, "live");
     write(at("connection"), "live");
   } catch (error) {
     console.warn("a look at Hive failed:", error);
-    name(document.body, "lost");
+    mark(document.body, "lost");
     write(at("connection"), seen === null ? "no connection, trying again" : `connection lost; this is of ${clock(seen)}, trying again`);
   }
 }
@@ -363,7 +363,7 @@ async function ask(event) {
   asking = new AbortController();
   at("send").disabled = true;
   at("stop").hidden = at("answer").hidden = false;
-  name(at("answer"), "");
+  mark(at("answer"), "");
   write(at("answer"), "");
   write(at("cost"), "");
   try {
@@ -382,7 +382,7 @@ async function ask(event) {
     await answerOf(response);
   } catch (error) {
     if (error.name === "AbortError") return;
-    name(at("answer"), "failed");
+    mark(at("answer"), "failed");
     at("answer").append(at("answer").textContent ? "\n" : "", error.message);
   } finally {
     asking = null;

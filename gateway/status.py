@@ -135,14 +135,15 @@ def models(
 
 
 def nodes(said: Iterable[State | Silent]) -> list[NodeStatus]:
-    """Agents by the names of their nodes."""
+    """Agents by the names of their nodes; where one takes another's place, the one that answers."""
     found = [
         NodeStatus(name=one.name, error=one.error, devices=[])
         if isinstance(one, Silent)
         else NodeStatus(name=one.node, error=None, devices=[_device(device, one) for device in one.devices])
         for one in said
     ]
-    return sorted(found, key=lambda node: node.name)
+    by_name = {node.name: node for node in sorted(found, key=lambda node: node.error is None)}
+    return [node for _, node in sorted(by_name.items())]
 
 
 def _device(device: Device, state: State) -> DeviceStatus:

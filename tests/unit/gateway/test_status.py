@@ -58,6 +58,13 @@ def test_devices_have_the_figures_of_their_own_leases() -> None:
         assert held + device.reserved + device.safety + device.free == device.total
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_agent_that_takes_anothers_place_is_shown_once(turn: int) -> None:
+    said: list[State | Silent] = [showcase.states()[0], Silent("atlas", "does not answer")]
+    (node,) = status.nodes(said[::turn])
+    assert (node.error, len(node.devices)) == (None, 2)
+
+
 def test_the_latest_events_of_all_nodes_come_first() -> None:
     def state(node: str, *times: float) -> State:
         events = tuple(Event(time=time, kind=EventKind.OVER, text=f"at {time}") for time in times)
