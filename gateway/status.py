@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
-from gateway.applications import Application, Json, Replica
+from gateway.applications import Application, Json
 from vram_agent.api import Device, Enforcement, EventKind, LeaseState, State
 
 COMPLETION_TOKENS = "envoy_hive_completion_tokens"
 EVENTS_SHOWN = 50
 NOT_DEPLOYED = "NOT_STARTED"  # Serve's word; it has not heard of such a model yet
+
+
+class ReplicaStatus(BaseModel):
+    """One engine."""
+
+    id: str
+    state: str
+    node: str
 
 
 class ModelStatus(BaseModel):
@@ -24,7 +32,7 @@ class ModelStatus(BaseModel):
     status: str
     reason: str
     wanted: int
-    replicas: list[Replica]
+    replicas: list[ReplicaStatus]
     chats: bool
     """Whether it can be asked now: it serves, and it generates text."""
     tokens_per_second: float | None
@@ -126,7 +134,7 @@ def models(
             status=application.status,
             reason="" if application.status == "RUNNING" else application.reason,
             wanted=application.wanted,
-            replicas=application.replicas,
+            replicas=[ReplicaStatus(id=one.id, state=one.state, node=one.node) for one in application.replicas],
             chats=any("generate" in card.get("tasks", ()) for card in cards.get(name, ())),
             tokens_per_second=None if rates is None else rates.get(name, 0.0),
         )

@@ -84,12 +84,13 @@ def test_nothing_of_a_client_or_a_process_is_told() -> None:
         time=0,
         asks_for_keys=True,
         serve_answers=True,
-        models=status.models(["a"], [], {}, rates),
+        models=status.models(["a"], applications({"applications": showcase.APPLICATIONS}), {}, rates),
         nodes=status.nodes(showcase.states()),
         events=[],
     )
     text = whole.model_dump_json()
     assert "alice" not in text
+    assert "pid" not in text
     assert "4242" not in text
     assert json.loads(text)["models"][0]["tokens_per_second"] == 5
 
