@@ -24,6 +24,9 @@ class Change:
     effect: Effect
     details: str
 
+    def __str__(self) -> str:
+        return f"{self.model} {self.effect}" + (f": {self.details}" if self.details else "")
+
 
 def compare(old: Json, new: Json) -> list[Change]:
     """Changes from one serve config to another, by model name. Models that are not named keep every process."""

@@ -12,10 +12,12 @@ from typing import Any
 import helm_python
 import yaml
 
+from hive import values_file
 from hive.errors import HiveError, HiveErrors
 
 ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "chart"
+# A wheel carries the chart inside this package.
+CHART = next((path for path in (Path(__file__).resolve().parent / "chart", ROOT / "chart") if path.is_dir()), ROOT)
 RELEASE = "hive"
 ENVOY_FILE = "envoy.yaml"
 
@@ -76,31 +78,42 @@ class Rendered:
     gateway: Gateway
     ports: dict[str, int]
     http_host: str
+    rollout: str  # what an upgrade does with pods whose template was edited: Announce or Recreate
 
 
-def render(values_file: Path) -> Rendered:
+def render(file: Path) -> Rendered:
     """Render the chart with this file.
 
     Raises:
         HiveError: no such file, no YAML, or values that the chart refuses; with the mend.
     """
-    return render_values(read_values(values_file))
+    return render_values(read_values(file))
 
 
-def render_values(values: Json) -> Rendered:
-    """Render the chart with these values.
+def load_chart() -> helm_python.Chart:
+    """The chart of this Hive."""
+    with quiet_stderr():
+        return helm_python.Chart.load(CHART)
+
+
+def chart_version() -> str:
+    """Of the chart of this Hive."""
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text())["version"])
+
+
+def render_values(values: Json, release: str = RELEASE, namespace: str = "default") -> Rendered:
+    """Render the chart with these values, as this release.
 
     Raises:
         HiveError: values that the chart refuses; with the mend.
     """
-    with quiet_stderr():
-        chart = helm_python.Chart.load(CHART)
+    chart = load_chart()
     try:
         chart.validate_schema(values)
     except helm_python.HelmValuesError as error:
         raise schema_errors(str(error), chart.schema or {}) from error
     try:
-        manifests = chart.render(values, name=RELEASE, namespace="default")
+        manifests = chart.render(values, name=release, namespace=namespace)
     except helm_python.HelmRenderError as error:
         raise _validation_errors(str(error)) from error
     merged = chart.merge_values(values)
@@ -132,28 +145,36 @@ def render_values(values: Json) -> Rendered:
         ),
         ports={name: int(port) for name, port in merged["ports"].items()},
         http_host=serve_config["http_options"]["host"],
+        rollout=merged["rollout"]["podTemplate"],
     )
 
 
-def read_values(values_file: Path) -> Json:
-    """The file's content, as Helm reads it. A key that stands twice is refused, where Helm would drop the first.
+def read_values(file: Path) -> Json:
+    """The file's content; see `parse_values`.
 
     Raises:
         HiveError: it is not there, or no YAML map.
     """
+    return parse_values(values_file.read(file), str(file))
+
+
+def parse_values(text: str, name: str) -> Json:
+    """Values as Helm reads them. A key that stands twice is refused, where Helm would drop the first.
+
+    Args:
+        name: of the file, for what is said.
+
+    Raises:
+        HiveError: it is no YAML map.
+    """
     try:
-        text = values_file.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise HiveError(
-            f"{values_file}: {error.strerror}", "name a values file: hive up -f values/local.yaml"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HiveError(f"{values_file} is no valid YAML: {error}", "mend the line that the message names") from error
+    except yaml.YAMLError as error:
+        raise HiveError(f"{name} is no valid YAML: {error}", "mend the line that the message names") from error
     if not isinstance(node, yaml.MappingNode):
-        raise HiveError(f"{values_file} holds no map", "start it with `models:`")
+        raise HiveError(f"{name} holds no map", "start it with `models:`")
     if twice := list(_twice(node)):
-        raise HiveErrors([HiveError(f"{values_file}, {where}", "keep one of them") for where in twice])
+        raise HiveErrors([HiveError(f"{name}, {where}", "keep one of them") for where in twice])
     return helm_python.values_from_yaml(text)
 
 

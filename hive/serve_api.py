@@ -1,6 +1,6 @@
 """Ray Serve's REST API on the dashboard, as far as Hive needs it."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -18,12 +18,11 @@ class ServeApi:
 
     Args:
         url: like http://127.0.0.1:8265.
-        token_file: Ray's token.
+        headers: that it asks for.
     """
 
-    def __init__(self, url: str, token_file: Path) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self.url = url
-        headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=60)
 
     def answers(self) -> bool:

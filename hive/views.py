@@ -1,6 +1,7 @@
 """What the terminal shows. Everything here turns data into rich renderables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hive.changes import Change, Effect
-from hive.serve_api import Application
+from hive.serve_api import Application, Replica
 from vram_agent.api import Enforcement, EventKind, Lease, State, human
 
 COLOURS = {"RUNNING": "green", "DEPLOYING": "yellow", "DEPLOY_FAILED": "red", "UNHEALTHY": "red"}
@@ -34,35 +35,66 @@ def changes(found: Sequence[Change]) -> RenderableType:
     return Group(*lines)
 
 
-def applications(found: Sequence[Application], state: State) -> Table:
-    """Models and replicas, with the device and PID of each."""
-    leases = {pid: lease for lease in state.leases for pid in lease.pids}
+def applications(found: Sequence[Application], states: Mapping[str, State]) -> Table:
+    """Models and replicas, with the lease, node and device of each."""
     table = Table(title="Models", title_justify="left")
     for column in ("model", "state", "replica", "lease", "node", "device", "pid"):
         table.add_column(column)
     for app in found:
         status = Text(app.status, style=COLOURS.get(app.status, ""))
-        listed = {replica.pid for replica in app.replicas}
-        others = [lease for lease in state.leases if lease.model == app.name and lease.pid not in listed]
-        rows = []
-        for replica in app.replicas:
-            # Serve tells the PID of a replica only when it runs.
-            lease = leases.get(replica.pid) if replica.pid else others.pop(0) if others else None
-            rows.append((f"{replica.id} {replica.state}", replica.node, lease))
-        # Serve lists no replica while it builds a new version, or after that failed; the one before goes on serving.
-        rows += [("not listed", state.node, lease) for lease in others]
-        for number, (name, node, lease) in enumerate(rows or [("-", "-", None)]):
+        for number, (replica, lease) in enumerate(leases_of(app, states) or [(None, None)]):
             first = (app.name, status) if number == 0 else ("", "")
-            held = (lease.state, node, ", ".join(lease.devices), str(lease.pid)) if lease else ("-", node, "-", "-")
-            table.add_row(*first, name, *held)
+            name = "-" if replica is None and lease is None else "not listed"
+            node, held = "", ("-", "-", "-")
+            if replica is not None:
+                name, node = f"{replica.id} {replica.state}", replica.node
+            if lease is not None:
+                node, held = lease.node, (lease.lease.state, ", ".join(lease.lease.devices), str(lease.lease.pid))
+            table.add_row(*first, name, held[0], node, *held[1:])
         if app.reason and app.status != "RUNNING":
             table.add_row("", Text(app.reason.splitlines()[-1], style="dim", overflow="fold"))
     return table
 
 
-def vram(state: State) -> Table:
-    """Devices: total, leased by model, what else holds memory, free, and who keeps engines inside their leases."""
-    table = Table(title="VRAM", title_justify="left")
+@dataclass(frozen=True)
+class NodeLease:
+    """A lease and the node that granted it."""
+
+    node: str
+    lease: Lease
+
+
+def leases_of(app: Application, states: Mapping[str, State]) -> list[tuple[Replica | None, NodeLease | None]]:
+    """The replicas of a model with their leases. By PID where it is the same on both sides, else by node.
+
+    Serve tells the PID of a replica only when it runs; in a pod it is another one than the agent's. Serve lists no
+    replica while it builds a new version, or after that failed; the one before goes on serving, and has none here.
+    """
+    left = [
+        NodeLease(node, lease) for node, state in states.items() for lease in state.leases if lease.model == app.name
+    ]
+    by_pid = {(one.node, one.lease.pid): one for one in left}
+    found: list[tuple[Replica | None, NodeLease | None]] = []
+    exact = {replica.id: by_pid.get((replica.node, replica.pid)) for replica in app.replicas if replica.pid}
+    left = [one for one in left if one not in exact.values()]
+    for replica in app.replicas:
+        lease = exact.get(replica.id)
+        if lease is None and replica.pid is None:
+            lease = next((one for one in left if one.node == replica.node or not replica.node), None)
+            left = [one for one in left if one is not lease]
+        found.append((replica, lease))
+    return found + [(None, one) for one in left]
+
+
+def vram(states: Mapping[str, State]) -> Group:
+    """For each node its devices: total, leased by model, what else holds memory, free, and who keeps engines inside
+    their leases."""
+    several = len(states) > 1
+    return Group(*(_vram(state, f"VRAM of {node}" if several else "VRAM") for node, state in sorted(states.items())))
+
+
+def _vram(state: State, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("device")
     for column in ("total", "leased", "in use"):
         table.add_column(column, justify="right")
@@ -84,33 +116,35 @@ def vram(state: State) -> Table:
     return table
 
 
-def events(state: State) -> RenderableType:
-    """What the agent noticed lately, latest last."""
-    if not state.events:
+def events(states: Mapping[str, State]) -> RenderableType:
+    """What the agents noticed lately, latest last."""
+    several = len(states) > 1
+    found = [(event, node) for node, state in states.items() for event in state.events]
+    if not found:
         return Text("")
     lines = [
         Text.assemble(
             (datetime.fromtimestamp(event.time).strftime("%H:%M:%S"), "dim"),
-            " ",
+            f" {node} " if several else " ",
             (event.kind.value, "green" if event.kind is EventKind.CLEARED else "yellow"),
             "  ",
             event.text,
         )
-        for event in state.events[-EVENTS_SHOWN:]
+        for event, node in sorted(found, key=lambda one: one[0].time)[-EVENTS_SHOWN:]
     ]
     return Group(Text("Events", style="italic"), *lines)
 
 
-def _standing(lease: Lease) -> str:
-    """A lease's state, and its place where it waits."""
-    return lease.state if lease.place is None else f"{lease.state}, number {lease.place} in line"
-
-
-def addresses(found: Sequence[Application], gateway_url: str, serve_url: str) -> Group:
+def addresses(found: Sequence[Application], gateway_url: str) -> Group:
     """Where to point an OpenAI client."""
     names = ", ".join(app.name for app in found) or "none yet"
     return Group(
         Text("OpenAI API, all models", style="bold"),
         Text(f"  {gateway_url}/v1   models: {names}"),
-        Text(f"  or one model alone: {serve_url}/models/NAME/v1", style="dim"),
+        Text(f"  or one model alone: {gateway_url}/models/NAME/v1", style="dim"),
     )
+
+
+def _standing(lease: Lease) -> str:
+    """A lease's state, and its place where it waits."""
+    return lease.state if lease.place is None else f"{lease.state}, number {lease.place} in line"

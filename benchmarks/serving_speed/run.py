@@ -15,7 +15,7 @@ from benchmarks.serving_speed.engines import Engine, engines
 from benchmarks.serving_speed.figures import BARE, DIRECT, GATEWAY, STOCK, Measured
 from benchmarks.serving_speed.load import Load, Worker
 from benchmarks.serving_speed.targets import Bare, Hive, Server, Stock, direct_url, gateway_url
-from hive.local.driver import LocalHive
+from hive.local.target import LocalHive
 from hive.rendering import render
 from vram_agent.api import GIB, human
 

@@ -18,6 +18,7 @@ from benchmarks.serving_speed.engines import Engine
 from gateway.replicas import addresses
 from hive.local import driver, processes
 from hive.local.run import Folders, Started
+from hive.local.target import LocalHive, find
 from hive.rendering import CHART, ROOT
 
 LOOPBACK = "127.0.0.1"
@@ -56,7 +57,7 @@ class Hive:
         self.ports = dict(zip(names, processes.free_ports(len(names)), strict=True))
         self.values_file = folder / "values.yaml"
 
-    def up(self, models: tuple[str, ...]) -> driver.LocalHive:
+    def up(self, models: tuple[str, ...]) -> LocalHive:
         """These models serve, and no other.
 
         Raises:
@@ -75,20 +76,20 @@ class Hive:
         )
         if done.returncode:
             raise RuntimeError(f"hive up failed:\n{done.stdout[-3000:]}")
-        return driver.find(self.where)
+        return find(self.where)
 
     def stop(self) -> None:
         driver.stop(self.where, lambda _: None)
         shutil.rmtree(self.where.ray, ignore_errors=True)
 
 
-def direct_url(hive: driver.LocalHive, model: str) -> str:
+def direct_url(hive: LocalHive, model: str) -> str:
     """A model's own address in Hive, which no gateway stands before: its first replica's."""
     replica = addresses(hive.serve.details())[model][0]
     return f"http://{replica.host}:{replica.port}/models/{model}/v1"
 
 
-def gateway_url(hive: driver.LocalHive) -> str:
+def gateway_url(hive: LocalHive) -> str:
     """The one address for all models."""
     return f"{hive.run.gateway_url}/v1"
 

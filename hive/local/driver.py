@@ -1,93 +1,33 @@
 """Bring a local Hive up, change it, and bring it down."""
 
-import hashlib
-import json
 import os
 import secrets
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from hive import agent_api, placement, rendering, serve_api, templates
+from hive import agent_api, rendering, serve_api
 from hive.changes import Change, compare
-from hive.errors import HiveError, HiveErrors
+from hive.errors import HiveError
 from hive.local import gateway, processes
+from hive.local.checks import assign, check_fit, check_ports, digest
 from hive.local.run import Folders, Run, load
 from hive.rendering import ROOT, Container, Rendered
-from hive.serve_api import Application, ServeApi
-from serve_app import checkpoint, lora, sizing
-from serve_app.args import ModelArgs
-from vram_agent.api import MIB, Device, State
+from hive.serve_api import ServeApi
+from hive.settling import Settling
+from hive.target import Report, Watch
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 DRAIN_SECONDS = 90
 END_SECONDS = 20
-RECOVERY_SECONDS = 300  # for Serve to replace a replica that died
 OBJECT_STORE_BYTES = 100_000_000  # replicas pass no large objects
 
-Report = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class LocalHive:
-    """A running local Hive and how to reach its parts."""
-
-    run: Run
-    where: Folders
-
-    @property
-    def serve(self) -> ServeApi:
-        return ServeApi(self.run.dashboard_url, self.where.token)
-
-    def state(self) -> State:
-        """Devices and leases.
-
-        Raises:
-            HiveError: the agent is dead.
-        """
-        return agent_api.read_state(self.run.agent_url)
-
-    def applications(self) -> list[Application]:
-        """The models.
-
-        Raises:
-            HiveError: Ray is dead.
-        """
-        return serve_api.applications(self.serve.details())
-
-
-def find(where: Folders) -> LocalHive:
-    """The running Hive.
-
-    Raises:
-        HiveError: none runs.
-    """
-    run = load(where)
-    if run is None:
-        raise HiveError("no Hive runs here", "start one: hive up -f values/local.yaml")
-    return LocalHive(run, where)
-
-
-def prepare(values_file: Path, where: Folders) -> Rendered:
-    """Render and check everything that can be known before anything is touched.
-
-    Raises:
-        HiveError: each mistake, with its mend.
-    """
-    rendered = rendering.render(values_file)
-    errors = templates.check(rendered.serve_config) + _missing_sources(rendered, where)
-    if errors:
-        raise HiveErrors(errors)
-    gateway.check_keys(rendered.gateway, where)
-    return rendered
-
-
-def start(rendered: Rendered, values_file: Path, where: Folders, report: Report) -> LocalHive:
+def start(rendered: Rendered, values_file: Path, where: Folders, report: Report) -> Run:
     """The running Hive, started if there is none.
 
     Raises:
@@ -112,27 +52,30 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
             "this changes the pods, the ports or the agent, and Ray must be restarted for it; nothing was changed",
             "start it anew: make stop && make run",
         )
-    return LocalHive(run, where)
+    return run
 
 
-def apply(hive: LocalHive, rendered: Rendered, report: Report) -> list[Change]:
-    """Make the rendered config the target state; returns what that changes.
+def apply(run: Run, where: Folders, rendered: Rendered, values_file: Path, report: Report) -> list[Change]:
+    """Make what was rendered of this file the target state; returns what that changes.
 
     Raises:
         HiveError: the models do not fit; nothing was changed.
     """
-    check_fit(rendered, hive.state().devices, hive.where)
-    details = hive.serve.details()
+    check_fit(rendered, agent_api.read_state(run.agent_url).devices, where)
+    serve = ServeApi(run.dashboard_url, where.headers())
+    details = serve.details()
     changes = compare(serve_api.deployed_config(details), rendered.serve_config)
     settled = all(application.ready for application in serve_api.applications(details))
     if changes or not settled:
-        hive.serve.apply(rendered.serve_config)
-    if gateway.update(hive.run, rendered.gateway, _gateway_environment(hive.run, rendered, hive.where), hive.where):
+        serve.apply(rendered.serve_config)
+    if gateway.update(run, rendered.gateway, _gateway_environment(run, rendered, where), where):
         report("The gateway is started anew")
+    run.values = str(values_file.resolve())
+    run.save(where)
     return changes
 
 
-def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application], State], None]) -> None:
+def wait(run: Run, where: Folders, rendered: Rendered, watch: Watch) -> None:
     """Wait until every model serves.
 
     Args:
@@ -141,21 +84,17 @@ def wait(hive: LocalHive, rendered: Rendered, watch: Callable[[list[Application]
     Raises:
         HiveError: a model can't be served; the others go on. Or a part of Hive died.
     """
+    serve = ServeApi(run.dashboard_url, where.headers())
     names = {app["name"] for app in rendered.serve_config["applications"]}
-    sick_until = time.monotonic() + RECOVERY_SECONDS
+    settling = Settling(names, time.monotonic())
     while True:
-        found = hive.applications()
-        watch(found, hive.state())
-        sick = [app for app in found if app.status == "UNHEALTHY"]
-        if not sick:
-            sick_until = time.monotonic() + RECOVERY_SECONDS
-        if failed := [app for app in found if app.failed] or (sick if time.monotonic() > sick_until else []):
-            raise HiveErrors([_failure(app, hive) for app in failed])
-        if {app.name for app in found} == names and all(app.ready for app in found):
-            gateway.wait_for(names, hive.run, hive.where)
+        found, state = serve_api.applications(serve.details()), agent_api.read_state(run.agent_url)
+        watch(found, {state.node: state})
+        if settling.done(found, time.monotonic()):
+            gateway.wait_for(names, run, where)
             return
-        if dead := hive.run.dead():
-            raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {hive.where.logs}", "make stop && make run")
+        if dead := run.dead():
+            raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {where.logs}", "make stop && make run")
         time.sleep(1)
 
 
@@ -167,7 +106,7 @@ def stop(where: Folders, report: Report) -> None:
         alive = [process for started in reversed(run.processes) if (process := started.process())]
         if len(alive) == len(run.processes):
             report("Stopping the models")
-            _drain(LocalHive(run, where))
+            _drain(run, where)
         report("Stopping Ray and the VRAM agent")
         for process in alive:  # workers, then the head, then the agent
             processes.end([process], END_SECONDS)
@@ -176,53 +115,14 @@ def stop(where: Folders, report: Report) -> None:
     shutil.rmtree(where.runtime, ignore_errors=True)
 
 
-def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> None:
-    """Refuse what can't be placed on these devices.
-
-    Raises:
-        HiveError: with the figures.
-    """
-    by_id = {device.id: device for device in devices}
-    assigned = assign(rendered, list(by_id))
-    workers = [[by_id[name].allocatable for name in names] for _, names in assigned]
-    wanted = placement.wants(rendered.serve_config)
-    if problem := placement.unplaceable(wanted, workers):
-        raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
-    _check_budgets(rendered, {group.gpus_per_worker: by_id[names[0]].kind for group, names in assigned}, where)
-    # Every worker of this host registers all its CPUs.
-    if problem := placement.too_many_cpus(wanted, len(workers) * (os.cpu_count() or 1)):
-        raise HiveError(problem, "lower models.*.cpu: it is what Ray counts, not a limit; or replicas")
-
-
-def assign(rendered: Rendered, devices: list[str]) -> list[tuple[rendering.WorkerGroup, list[str]]]:
-    """Devices for every worker of every group, in order.
-
-    Raises:
-        HiveError: there are fewer devices than the groups ask for.
-    """
-    left = list(devices)
-    assigned = []
-    for group in rendered.groups:
-        for _ in range(group.replicas):
-            if len(left) < group.gpus_per_worker:
-                raise HiveError(
-                    f"workerGroups.{group.name} asks for {group.replicas} x {group.gpus_per_worker} devices; "
-                    f"this machine has {len(devices)}: {', '.join(devices)}",
-                    f"lower workerGroups.{group.name}.replicas or gpusPerWorker",
-                )
-            assigned.append((group, left[: group.gpus_per_worker]))
-            left = left[group.gpus_per_worker :]
-    return assigned
-
-
 # -- starting --------------------------------------------------------------------------------------------------------
 
 
-def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, report: Report) -> LocalHive:
+def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, report: Report) -> Run:
     ports = rendered.ports
-    _check_ports(rendered)
+    check_ports(rendered)
     run = Run(
-        values=str(values_file),
+        values=str(values_file.resolve()),
         cluster=cluster,
         dashboard_url=f"http://{LOOPBACK}:{ports['dashboard']}",
         agent_url=f"http://{LOOPBACK}:{ports['agent']}",
@@ -233,18 +133,18 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
     where.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(where.ray, ignore_errors=True)
     _make_token(where)
-    hive = LocalHive(run, where)
     try:
         report("Starting the VRAM agent")
         _start_agent(run, where, rendered)
-        devices = [device.id for device in hive.state().devices]
-        workers = assign(rendered, devices)
-        check_fit(rendered, hive.state().devices, where)
+        devices = agent_api.read_state(run.agent_url).devices
+        workers = assign(rendered, [device.id for device in devices])
+        check_fit(rendered, devices, where)
 
         report("Starting Ray's head")
         head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
         _launch(run, where, "head", head)
-        processes.wait_until(hive.serve.answers, run.processes[-1], where, START_SECONDS)
+        serve = ServeApi(run.dashboard_url, where.headers())
+        processes.wait_until(serve.answers, run.processes[-1], where, START_SECONDS)
         for number, (group, names) in enumerate(workers):
             report(f"Starting Ray's worker {number} on {', '.join(names)}")
             env = {
@@ -259,7 +159,7 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         stop(where, lambda _: None)
         raise
     run.save(where)
-    return hive
+    return run
 
 
 def _start_agent(run: Run, where: Folders, rendered: Rendered) -> None:
@@ -341,79 +241,15 @@ def _make_token(where: Folders) -> None:
     where.token.write_text(secrets.token_hex(32))
 
 
-def _check_ports(rendered: Rendered) -> None:
-    errors = []
-    for name, port in rendered.ports.items():
-        if owner := processes.port_owner(port):
-            errors.append(
-                HiveError(f"ports.{name}: {port} is taken by {owner}", f"end that, or set ports.{name} to a free port")
-            )
-    if errors:
-        raise HiveErrors(errors)
-
-
-def _missing_sources(rendered: Rendered, where: Folders) -> list[HiveError]:
-    """Models and adapters that name a folder in which there is none."""
-    errors = []
-    for app in rendered.serve_config["applications"]:
-        args = app["args"]
-        wanted = [("source", args["source"], "model", checkpoint.CONFIG)]
-        wanted += [
-            (f"adapters.{n}", source, "adapter", checkpoint.ADAPTER_CONFIG) for n, source in args["adapters"].items()
-        ]
-        for key, source, what, file in wanted:
-            folder = where.models / source
-            if checkpoint.is_folder(source) and not (folder / file).exists():
-                errors.append(
-                    HiveError(
-                        f"models.{app['name']}.{key}: {folder} holds no {what} (no {file})",
-                        f"put the {what} there, or name one of the hub as owner/name",
-                    )
-                )
-    return errors
-
-
-def _check_budgets(rendered: Rendered, kinds: Mapping[int, str], where: Folders) -> None:
-    """Refuse a budget that can't hold its model, where the model's files are here to tell."""
-    errors = []
-    for app in rendered.serve_config["applications"]:
-        args = app["args"]
-        if not all(map(checkpoint.is_folder, [args["source"], *args["adapters"].values()])):
-            continue
-        try:
-            found = checkpoint.read_folder(where.models / args["source"])
-            kind = kinds[args["tensorParallel"]]
-            ranks = [checkpoint.read_adapter_rank(where.models / source) for source in args["adapters"].values()]
-            engine = sizing.Engine.of(ModelArgs.model_validate(args).engine_kwargs(ranks), found.config, kind)
-            sizing.divide(found, engine, kind, args["vramMib"] * MIB)
-        except (sizing.BudgetError, checkpoint.CheckpointError, lora.RankError) as error:
-            what, _, fix = str(error).partition(". FIX: ")
-            errors.append(HiveError(f"models.{app['name']}: {what}", fix or "put the whole model there"))
-    if errors:
-        raise HiveErrors(errors)
-
-
-def digest(rendered: Rendered) -> str:
-    """Of all that only a restart of Ray can change. Not of the packages' code: replicas import that when they start."""
-    content = [rendered.ray_cluster, rendered.agent.env, rendered.ports, rendered.serve_config["http_options"]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 # -- ending ----------------------------------------------------------------------------------------------------------
 
 
-def _drain(hive: LocalHive) -> None:
+def _drain(run: Run, where: Folders) -> None:
     """Let Serve end its replicas and wait for the leases; what does not end by itself is ended by its process."""
     deadline = time.monotonic() + DRAIN_SECONDS
     try:
-        hive.serve.shut_down()
-        while hive.state().leases and time.monotonic() < deadline:
+        ServeApi(run.dashboard_url, where.headers()).shut_down()
+        while agent_api.read_state(run.agent_url).leases and time.monotonic() < deadline:
             time.sleep(0.5)
     except HiveError:
         return
-
-
-def _failure(app: Application, hive: LocalHive) -> HiveError:
-    """Most reasons carry their own mend."""
-    what, _, fix = app.reason.partition("FIX: ")
-    return HiveError(f"{app.name}: {what}", fix or f"see its log in {hive.where.ray}/session_latest/logs/serve")

@@ -14,7 +14,7 @@ from hive.rendering import ROOT
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a local Hive keeps things. One for each checkout, unless HIVE_STATE_DIR says where."""
+    """Where a local Hive keeps things. One for each checkout or folder; see `folders`."""
 
     state: Path
 
@@ -60,14 +60,19 @@ class Folders:
         """API keys: a file for each client, as the Secret's entries in a cluster."""
         return self.state / "keys"
 
+    def headers(self) -> dict[str, str]:
+        """What Ray's dashboard asks for."""
+        return {"Authorization": f"Bearer {self.token.read_text().strip()}"}
+
     @property
     def _name(self) -> str:
         return f"hive-{os.getuid()}-{hashlib.sha256(str(self.state).encode()).hexdigest()[:8]}"
 
 
 def folders() -> Folders:
-    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout."""
-    return Folders(Path(os.environ.get("HIVE_STATE_DIR", ROOT / ".hive")).resolve())
+    """From HIVE_STATE_DIR, the one variable that this package reads; else `.hive` in the checkout, or here."""
+    parent = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
+    return Folders(Path(os.environ.get("HIVE_STATE_DIR", parent / ".hive")).resolve())
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Started:
 class Run:
     """One running Hive."""
 
-    values: str
+    values: str  # the file, by its absolute path
     cluster: str  # digest of everything that only a restart of Ray can change
     dashboard_url: str
     agent_url: str

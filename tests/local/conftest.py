@@ -17,9 +17,9 @@ import psutil
 import pytest
 import yaml
 
-from hive.local import driver
 from hive.local.processes import free_ports
 from hive.local.run import Folders
+from hive.local.target import LocalHive, find
 from hive.rendering import ROOT
 from vram_agent.api import Lease, State
 
@@ -44,8 +44,8 @@ class Sandbox:
         return Folders(self.folder.resolve())
 
     @property
-    def hive(self) -> driver.LocalHive:
-        return driver.find(self.where)
+    def hive(self) -> LocalHive:
+        return find(self.where)
 
     def values(self, models: Json, **more: Any) -> Path:
         """A values file with these models and this sandbox's ports."""

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -18,8 +17,9 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
+from hive import rendering
 from hive.errors import HiveError
-from hive.local import driver, processes
+from hive.local import checks, driver, processes
 from hive.serve_api import applications
 from tests.browser import chromium
 from tests.local.conftest import Sandbox, engine_of, make_sandbox, tiny, wait_for
@@ -341,10 +341,10 @@ def hog(sandbox: Sandbox) -> Iterator[None]:
 def test_a_model_without_room_is_refused_with_the_figures_and_the_rest_serves(sandbox: Sandbox) -> None:
     """The config goes straight to Serve, as it does in a cluster: Ray still sees room, and the agent refuses."""
     values = sandbox.values({"left": tiny(), "right": tiny(maxModelLen=256), "third": tiny()})
-    rendered = driver.prepare(values, sandbox.where)
+    rendered = checks.prepare(rendering.read_values(values), sandbox.where)
     sandbox.hive.serve.apply(rendered.serve_config)
     with pytest.raises(HiveError) as refused:
-        driver.wait(sandbox.hive, rendered, lambda *_: None)
+        driver.wait(sandbox.hive.run, sandbox.where, rendered, lambda *_: None)
     for words in ("third asked for 2.50 GiB (2684354560 bytes) of host", "hog (ACTIVE", "left (ACTIVE"):
         assert words in str(refused.value)
     assert sandbox.chat("left") in ("length", "stop")
@@ -423,7 +423,9 @@ def test_ten_kills_of_each_part_under_load_end_with_a_ledger_that_is_true(sandbo
         if round_number % 2:  # in half of the rounds the agent is dead when the replicas come back
             wait_for("new leases", lambda: {lease.id for lease in sandbox.hive.state().leases} - old)  # noqa: B023
         kill_agent(sandbox)
-        driver.start(driver.prepare(sandbox.folder / "values.yaml", sandbox.where), Path(), sandbox.where, print)
+        values = sandbox.folder / "values.yaml"
+        rendered = checks.prepare(rendering.read_values(values), sandbox.where)
+        driver.start(rendered, values, sandbox.where, print)
         wait_for("both serve again, on new leases", lambda: recovered(sandbox, old))  # noqa: B023
         check_ledger(sandbox)
 
