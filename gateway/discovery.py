@@ -29,10 +29,16 @@ class Discovery:
         self.settings = settings
         self.config = Config(models={}, allowed={})
         self.cards: dict[str, list[Json]] = {}
+        self.details: Json = {"applications": {}}  # what Ray Serve said last
         self._known: dict[str, list[Address]] = {}
         self._asked: dict[str, Address] = {}  # whose cards these are
         self._written: dict[Path, str] = {}
         self._trouble = ""
+
+    @property
+    def serve_answers(self) -> bool:
+        """Whether the last look found Ray Serve."""
+        return not self._trouble
 
     def prepare(self) -> None:
         """Everything that Envoy wants to find when it starts."""
@@ -67,6 +73,7 @@ class Discovery:
             details = await answer.json()
         if details.get("target_groups") is None:  # Serve has no controller now; replicas live without it
             return
+        self.details = details
         found = self._known = addresses(details, self._known)
         serving = {model: found[model] for model in self.config.models if found.get(model)}
         self._write(REPLICAS, envoy.replicas(serving))

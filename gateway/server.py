@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 from aiohttp import web
 
-from gateway import catalog
+from gateway import catalog, page
 from gateway.discovery import Discovery
 from gateway.envoy import CLIENT_HEADER
 
@@ -44,4 +44,6 @@ def app(discovery: Discovery) -> web.Application:
     routes.router.add_get("/v1/models", models)
     routes.router.add_get("/v1/models/{name:.+}", model)
     routes.router.add_get("/idle", idle)
+    if discovery.settings.page is not None:
+        page.add(routes, discovery, discovery.settings.page)
     return routes

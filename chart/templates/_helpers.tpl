@@ -104,9 +104,9 @@ autoscaling of modelDefaults, so that replicas: 0 turns any model off. */}}
 {{- div (mul $number (get $factors $unit)) (get $factors .unit) -}}
 {{- end }}
 
-{{/* Python files of one package as a ConfigMap's data. */}}
+{{/* Python files of one package, and what it shows in a browser, as a ConfigMap's data. */}}
 {{- define "hive.codeData" -}}
-{{- range $path, $_ := .root.Files.Glob (printf "files/%s/*.py" .package) }}
+{{- range $path, $_ := .root.Files.Glob (printf "files/%s/*.{py,html,css,js}" .package) }}
 {{ base $path }}: |
   {{- $.root.Files.Get $path | nindent 2 }}
 {{- end }}

@@ -212,6 +212,9 @@ def _gateway_environment(run: Run, rendered: Rendered, where: Folders) -> dict[s
         "HIVE_DASHBOARD_URL": run.dashboard_url,
         "HIVE_TOKEN_FILE": str(where.token),
     }
+    if "HIVE_AGENTS" in here:
+        here["HIVE_AGENTS"] = f"{LOOPBACK}:{rendered.ports['agent']}"
+        here["HIVE_GATEWAYS"] = f"{_reached(rendered.gateway.host)}:{rendered.ports['gatewayMetrics']}"
     return here | ({"HIVE_KEYS_DIR": str(where.keys)} if rendered.gateway.asks_for_keys else {})
 
 

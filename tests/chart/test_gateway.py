@@ -118,7 +118,8 @@ EDITS: dict[str, tuple[Json, set[str], bool]] = {
     "larger bodies": ({"gateway": {"maxBodyMib": 64}}, {"envoy.yaml"}, True),
     "longer waits": ({"gateway": {"idleTimeoutSeconds": 601}}, {"envoy.yaml"}, True),
     "another port": ({"ports": {"gateway": 9999}}, {"envoy.yaml"}, True),
-    "nobody is asked": ({"gateway": {"anonymous": True}}, {"envoy.yaml"}, True),
+    "nobody is asked": ({"gateway": {"anonymous": True}}, {"envoy.yaml", "routes.yaml"}, True),
+    "no page": ({"gateway": {"page": False}}, {"envoy.yaml", "routes.yaml"}, True),
     "a port of Ray": ({"ports": {"serve": 9999}}, set(), False),
 }
 

@@ -23,15 +23,16 @@ LIMIT = MIB  # of a ConfigMap, and of the Secret that keeps a release
 
 
 def _source() -> dict[str, bytes]:
-    """Python, which pods run, and Lua, which is part of Envoy's configuration."""
-    files = [path for name in PACKAGES for path in (*_modules(name), *(ROOT / name).glob("*.lua"))]
+    """What pods run, and Lua, which is part of Envoy's configuration."""
+    files = [path for name in PACKAGES for path in (*_shipped(name), *(ROOT / name).glob("*.lua"))]
     monitoring = [CHART / "files" / "rules.yaml", *(CHART / "files" / "dashboards").glob("*.json")]
     own = {str(path.relative_to(CHART)): path.read_bytes() for path in monitoring}
     return {f"files/{path.parent.name}/{path.name}": path.read_bytes() for path in files} | own
 
 
-def _modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).glob("*.py"))
+def _shipped(package: str) -> list[Path]:
+    """Python, and what a browser gets."""
+    return sorted(path for end in ("py", "html", "css", "js") for path in (ROOT / package).glob(f"*.{end}"))
 
 
 @pytest.fixture(scope="module", name="packaged")
@@ -79,7 +80,7 @@ def test_configmaps_hold_the_source() -> None:
     assert maps.keys() == {*(f"hive-{name.replace('_', '-')}-code" for name in PACKAGES), "hive-gateway"}
     for package in PACKAGES:
         obj = maps[f"hive-{package.replace('_', '-')}-code"]
-        assert obj["data"] == {path.name: path.read_text() for path in _modules(package)}
+        assert obj["data"] == {path.name: path.read_text() for path in _shipped(package)}
         assert len(json.dumps(obj).encode()) < LIMIT / 2
 
 

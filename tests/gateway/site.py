@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from hive import rendering
 from hive.local import gateway, processes
 from hive.local.run import Folders, Run
 from hive.rendering import ROOT, Rendered
+from vram_agent.api import State
 
 Json = dict[str, Any]
+CHAT = ("Bees ", "<b>make</b> ", "honey.")
 KEYS = {"alice": "sk-alice-0123456789", "bob": "sk-bob-0123456789"}
 SECONDS = 20
 
@@ -83,19 +85,36 @@ class FakeReplica(Server):
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/v1/models"):
             card = {"id": self.model, "object": "model", "root": "/inner", "max_model_len": 512, "permission": []}
+            card["tasks"] = ["generate"]
             return web.json_response({"object": "list", "data": [card]})
         body = await request.read()
         asked = {"path": request.path, "headers": dict(request.headers), "bytes": len(body), "replica": self.port}
         self.asked.append(asked)
         try:
-            do = json.loads(body).get("do", "plain")
+            said = json.loads(body)
+            do = said.get("do", "chat" if said.get("stream") else "plain")
+            asked["tokens"] = said.get("tokens", 3)
         except (ValueError, AttributeError):
             do = "plain"
         self.asking.set()
         return await getattr(self, f"_{do}")(request, asked)
 
     async def _plain(self, request: web.Request, asked: Json) -> web.StreamResponse:
-        return web.json_response(asked | {"usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+        usage = {"prompt_tokens": 7, "completion_tokens": asked.get("tokens", 3)}
+        return web.json_response(asked | {"usage": usage})
+
+    async def _chat(self, request: web.Request, asked: Json) -> web.StreamResponse:
+        """A streamed chat as vLLM sends it: the first word, and the rest when the test says that it goes on."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number, word in enumerate(CHAT):
+            await response.write(f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n".encode())
+            if number == 0:
+                await self.go_on.wait()
+        usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(CHAT)}}
+        await response.write(f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode())
+        await response.write_eof()
+        return response
 
     async def _hang(self, request: web.Request, asked: Json) -> web.StreamResponse:
         try:
@@ -140,6 +159,7 @@ class FakeDashboard(Server):
 
     def __init__(self, loop: Loop) -> None:
         self.replicas: dict[str, list[FakeReplica]] = {}
+        self.applications: Json = {}
         app = web.Application()
         app.router.add_get("/api/serve/applications/", self._details)
         super().__init__(loop, app)
@@ -158,7 +178,40 @@ class FakeDashboard(Server):
             }
             for model, replicas in self.replicas.items()
         ]
-        return web.json_response({"http_options": {"host": "127.0.0.1"}, "target_groups": groups})
+        return web.json_response(
+            {"http_options": {"host": "127.0.0.1"}, "target_groups": groups, "applications": self.applications}
+        )
+
+
+class FakeAgent(Server):
+    """The VRAM agent of a node, with the state that the test wants."""
+
+    def __init__(self, loop: Loop, state: State) -> None:
+        self.state = state
+        self.asked = 0
+        self.hangs = False
+        app = web.Application()
+        app.router.add_get("/v1/state", self._state)
+        super().__init__(loop, app)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.sleep(60)
+        return web.Response(text=self.state.model_dump_json(), content_type="application/json")
+
+
+def application(
+    name: str, status: str, *replicas: tuple[str, str], wanted: int | None = None, message: str = ""
+) -> Json:
+    """What Ray Serve says of one model, whose replicas are (id, state)."""
+    listed = [{"replica_id": id_, "state": state, "node_ip": "192.0.2.1", "pid": 1} for id_, state in replicas]
+    deployment = {
+        "message": "",
+        "target_num_replicas": len(replicas) if wanted is None else wanted,
+        "replicas": listed,
+    }
+    return {"name": name, "status": status, "message": message, "deployments": {"Model": deployment}}
 
 
 @dataclass
@@ -169,12 +222,14 @@ class Site:
     values: Json
     loop: Loop = field(default_factory=Loop)
     ports: dict[str, int] = field(default_factory=dict)
+    states: Sequence[State] = ()  # of the nodes' agents
 
     def __post_init__(self) -> None:
         names = ("gateway", "gatewayMetrics")
         self.ports = dict(zip(names, processes.free_ports(len(names)), strict=True))
         self.where = Folders(self.folder.resolve())
         self.dashboard = FakeDashboard(self.loop)
+        self.agents = [FakeAgent(self.loop, state) for state in self.states]
         self.where.token.write_text("ray-token\n")
         self.where.keys.mkdir()
         self.where.runtime.mkdir(mode=0o700, exist_ok=True)
@@ -188,6 +243,8 @@ class Site:
             "HIVE_DASHBOARD_URL": url,
             "HIVE_TOKEN_FILE": str(self.where.token),
             "HIVE_KEYS_DIR": str(self.where.keys),
+            "HIVE_AGENTS": ",".join(f"127.0.0.1:{agent.port}" for agent in self.agents) or "127.0.0.1:1",
+            "HIVE_GATEWAYS": f"127.0.0.1:{self.ports['gatewayMetrics']}",
         }
 
     def rendered(self, **more: Any) -> Rendered:
@@ -256,6 +313,8 @@ class Site:
         for replicas in self.dashboard.replicas.values():
             for replica in replicas:
                 replica.end()
+        for agent in self.agents:
+            agent.end()
         self.dashboard.end()
         self.loop.close()
 

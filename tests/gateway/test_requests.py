@@ -179,7 +179,14 @@ def test_the_list_has_what_serves_and_what_the_client_may_use(site: Site) -> Non
         listed = http.get("/v1/models").json()
         assert [card["id"] for card in listed["data"]] == ["left", "right"]
         card = http.get("/v1/models/left").json()
-        assert card == {"id": "left", "object": "model", "max_model_len": 512, "owned_by": "hive", "model": "left"}
+        assert card == {
+            "id": "left",
+            "object": "model",
+            "max_model_len": 512,
+            "tasks": ["generate"],
+            "owned_by": "hive",
+            "model": "left",
+        }
         assert "left, right" in error(http.get("/v1/models/idle"), 404)["message"]
     with site.http("bob") as http:
         assert [card["id"] for card in http.get("/v1/models").json()["data"]] == ["right"]

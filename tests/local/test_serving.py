@@ -15,11 +15,13 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from hive import rendering
 from hive.errors import HiveError
 from hive.local import checks, driver, processes
 from hive.serve_api import applications
+from tests.browser import chromium
 from tests.local.conftest import Sandbox, engine_of, make_sandbox, tiny, wait_for
 from vram_agent import processes as processes_of_agent
 from vram_agent.api import GIB, MIB, LeaseState
@@ -116,6 +118,20 @@ def test_both_models_answer_over_the_openai_api(sandbox: Sandbox) -> None:
         )
         assert len(chunks) > 2, "the answer came in one piece"
         assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+
+
+def test_the_page_shows_what_runs_and_asks_it(sandbox: Sandbox) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(sandbox.hive.run.gateway_url)
+        expect(page.locator(".device")).to_contain_text("RAM of", timeout=60_000)
+        for model in ("left", "right"):
+            expect(page.locator(".device tr", has_text=model)).to_contain_text("2.50 GiB")
+            expect(page.locator("#models tr", has_text=model).locator(".badge")).to_have_text("RUNNING")
+        page.get_by_label("Question").fill("hello")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator("#cost")).to_contain_text("tokens", timeout=60_000)
+        assert page.locator("#answer").inner_text() != ""
 
 
 def test_a_model_has_an_address_of_its_own_too(sandbox: Sandbox) -> None:

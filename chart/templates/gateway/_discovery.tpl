@@ -19,6 +19,12 @@ env:
   - name: HIVE_KEYS_DIR
     value: /gateway/keys
   {{- end }}
+  {{- if .Values.gateway.page }}
+  - name: HIVE_AGENTS
+    value: {{ include "hive.componentName" (dict "root" . "component" "agent") }}:{{ .Values.ports.agent }}
+  - name: HIVE_GATEWAYS
+    value: {{ include "hive.componentName" (dict "root" . "component" "gateway-metrics") }}:{{ .Values.ports.gatewayMetrics }}
+  {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

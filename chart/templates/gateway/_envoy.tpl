@@ -9,6 +9,11 @@ working directory, which has config/ (these files), run/ (what `gateway.discover
 v1/(chat/completions|completions|responses|embeddings|messages|messages/count_tokens|audio/transcriptions|audio/translations|rerank|score|classify|pooling|tokenize|detokenize)|v2/(rerank|embed)|rerank|score|classify|pooling|tokenize|detokenize
 {{- end }}
 
+{{/* Paths of the page, which `gateway.page` answers. */}}
+{{- define "hive.envoy.page" -}}
+{{- .Values.gateway.page | ternary (list "/" "/page.css" "/page.js" "/status") list | toJson -}}
+{{- end }}
+
 {{/* Names that stand for each model that is on, as JSON: {"qwen3-8b": ["qwen3-8b", "gpt-4o"]}. */}}
 {{- define "hive.names" -}}
 {{- $names := dict -}}
@@ -267,6 +272,10 @@ local_reply_config:
       "message" "%ROUTE_NAME% has no replica that can answer now: it starts, or is being replaced. Try again in a few seconds") | nindent 4 }}
 access_log:
   - name: log
+    {{- if .Values.gateway.page }}
+    # Asked every second by everybody who looks at the page.
+    filter: &asked {header_filter: {header: {name: ":path", string_match: {exact: /status}, invert_match: true}}}
+    {{- end }}
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
       log_format:
@@ -290,7 +299,11 @@ access_log:
           request: "%REQ(X-REQUEST-ID)%"
           from: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
   - name: metrics
+    {{- if .Values.gateway.page }}
+    filter: {and_filter: {filters: [{not_health_check_filter: {}}, *asked]}}
+    {{- else }}
     filter: {not_health_check_filter: {}}
+    {{- end }}
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config
       stats_scope: {prefix: hive}
@@ -389,6 +402,14 @@ resources:
             route: {cluster: _discovery}
           - match: {prefix: /v1/models/}
             route: {cluster: _discovery}
+          {{- range include "hive.envoy.page" . | fromJsonArray }}
+          - match: {path: {{ . }}, headers: [{name: ":method", string_match: {exact: GET}}]}
+            route: {cluster: _discovery}
+            {{- if $.Values.gateway.keysSecret }}
+            typed_per_filter_config:
+              keys: {"@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}
+            {{- end }}
+          {{- end }}
           - match:
               prefix: /
               headers:

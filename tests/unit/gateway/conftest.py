@@ -46,7 +46,8 @@ class Fakes:
             }
             for model, replicas in self.models.items()
         ]
-        return web.json_response({"http_options": {"host": "0.0.0.0"}, "target_groups": groups})
+        said = {"http_options": {"host": "0.0.0.0"}, "target_groups": groups, "applications": {}}
+        return web.json_response(said)
 
     async def listed(self, request: web.Request) -> web.Response:
         model = request.match_info["model"]
