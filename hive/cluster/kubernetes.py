@@ -48,11 +48,7 @@ class Kubernetes:
             HiveError: the API server refuses, or does not answer.
         """
         with _asking():
-            found = self._api.get(kind, namespace=self.namespace, label_selector=labels, raw=True)
-            try:
-                return [cast("Json", one) for one in found]
-            except ValueError as error:
-                raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
+            return self._objects(kind, namespace=self.namespace, label_selector=labels)
 
     def all(self, kind: str, *, everywhere: bool = False) -> list[Json]:
         """All objects of a kind, in this namespace or in all.
@@ -108,6 +104,13 @@ class Kubernetes:
         except Refused as error:
             return error.status != 404
         return True
+
+    def _objects(self, kind: str, *names: str, **more: Any) -> list[Json]:
+        found = self._api.get(kind, *names, raw=True, **more)
+        try:
+            return [cast("Json", one) for one in found]
+        except ValueError as error:
+            raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
 
     def forward(self, labels: str, port: int, node: str | None = None) -> str:
         """URL of a port of whichever pod has these labels and runs, now and later, as long as this process lives.
