@@ -55,8 +55,9 @@ class Discovery:
                 try:
                     await self.look(http)
                     self._say("")
-                except ASKING as error:
-                    self._say(f"Ray Serve can't be asked, the replicas stay as they are known: {error!r}")
+                except ASKING as error:  # not its repr: that of an HTTP error has the time in it
+                    what = f"{type(error).__name__}: {error}"
+                    self._say(f"Ray Serve can't be asked, the replicas stay as they are known: {what}")
                 except Exception:
                     log.exception("a look failed; what was known stays")
                 await asyncio.sleep(self.settings.period)
