@@ -12,6 +12,7 @@ import anyio
 import httpx
 import kr8s
 from kr8s.asyncio.objects import Pod
+from kr8s.objects import Namespace, Secret
 from kr8s.portforward import PortForward
 
 from hive.errors import HiveError
@@ -47,7 +48,8 @@ class Kubernetes:
             HiveError: the API server refuses, or does not answer.
         """
         with _asking():
-            return self._objects(kind, namespace=self.namespace, label_selector=labels)
+            found = self._api.get(kind, namespace=self.namespace, label_selector=labels, raw=True)
+            return [cast("Json", one) for one in found]
 
     def secret(self, name: str) -> dict[str, str] | None:
         """The entries of a Secret, or None where it is not there or may not be read.
@@ -55,23 +57,23 @@ class Kubernetes:
         Raises:
             HiveError: the API server does not answer.
         """
+        found = Secret({"metadata": {"name": name, "namespace": self.namespace}}, api=self._api)
         try:
             with _asking():
-                (found,) = self._objects("secrets", name, namespace=self.namespace)
+                found.refresh()
         except Refused:
             return None
-        return {key: base64.b64decode(value).decode(errors="replace") for key, value in found.get("data", {}).items()}
+        data: Json = found.to_dict().get("data", {})
+        return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
     def has_namespace(self) -> bool:
         """Whether the namespace is there, as far as may be seen."""
         try:
             with _asking():
-                return bool(self._objects("namespaces", self.namespace))
+                Namespace({"metadata": {"name": self.namespace}}, api=self._api).refresh()
         except Refused as error:
-            return error.status == 403
-
-    def _objects(self, kind: str, *names: str, **more: Any) -> list[Json]:
-        return [cast("Json", one) for one in self._api.get(kind, *names, raw=True, **more)]
+            return error.status != 404
+        return True
 
     def forward(self, labels: str, port: int, node: str | None = None) -> str:
         """URL of a port of whichever pod has these labels and runs, now and later, as long as this process lives.
