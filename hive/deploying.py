@@ -1,11 +1,15 @@
 """Models that come, change and go: edits of the values of one Hive, whichever it is."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from hive.errors import HiveError
 from hive.plan import reading
 from hive.target import REMOVE, Edit, Json, Report, Target, Watch
+
+ENDING_SECONDS = 120  # a replica finishes its requests for a minute
+LOOK_SECONDS = 0.5
 
 
 def deploy(hive: Target, name: str, entry: Json, report: Report, watch: Watch) -> None:
@@ -51,7 +55,7 @@ def scale(hive: Target, name: str, replicas: int, report: Report, watch: Watch) 
 
 
 def shutdown(hive: Target, names: Sequence[str], report: Report, watch: Watch) -> None:
-    """Turn models off. Their entries stay, so that `deploy` or `scale` brings them back.
+    """Turn models off; returns when their VRAM is free. Their entries stay: `deploy` or `scale` brings them back.
 
     Raises:
         HiveError: there is no such model, or it does not end.
@@ -64,6 +68,20 @@ def shutdown(hive: Target, names: Sequence[str], report: Report, watch: Watch) -
             edits.append(Edit(("models", name, "autoscaling"), REMOVE))
         edits.append(Edit(("models", name, "replicas"), 0))
     hive.change(edits, report, watch)
+    wait_until_gone(hive, names)
+
+
+def wait_until_gone(hive: Target, names: Sequence[str]) -> None:
+    """Wait until these models hold no lease: Serve forgets a replica before its process and its bytes are gone.
+
+    Raises:
+        HiveError: one still does.
+    """
+    deadline = time.monotonic() + ENDING_SECONDS
+    while held := sorted({lease.model for state in hive.states().values() for lease in state.leases} & set(names)):
+        if time.monotonic() > deadline:
+            raise HiveError(f"{', '.join(held)}: turned off, and still there", "see what holds on: hive status")
+        time.sleep(LOOK_SECONDS)
 
 
 def _entry(values: Json, name: str) -> Json:

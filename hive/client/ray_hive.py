@@ -119,6 +119,8 @@ class RayHive(Inference):
             if not stays and (edits := _edits(("models", model_id), self._entry(model_id), before)):
                 with _shown() as (report, watch):
                     self.target.change(edits, report, watch)
+                if before is None:
+                    deploying.wait_until_gone(self.target, [model_id])
         return Deployed(model_id, self._find(None, None).base_url, replicas, mib * MIB, answer)
 
     def shutdown(self, model_id: str | None = None) -> None:

@@ -11,7 +11,7 @@ from hive.local.run import Run, folders
 from hive.local.target import LocalHive
 from hive.target import Edit, Json, Report, Watch
 from tests.unit.hive.planned import make_model
-from vram_agent.api import State
+from vram_agent.api import Lease, LeaseState, State
 
 VALUES: Json = {
     "models": {
@@ -108,3 +108,30 @@ def test_shutdown_keeps_entries_that_the_chart_takes(hive: Changed) -> None:
     )
     assert "search: its autoscaling goes" in said[0]
     assert hive.render(hive.values()).serve_config["applications"] == []
+
+
+@pytest.fixture
+def lease(hive: Changed, monkeypatch: pytest.MonkeyPatch) -> list[State]:
+    """What the agent says of `chat`, look after look; the last one stays."""
+    held = Lease(
+        id="1", model="chat", state=LeaseState.DRAINING, bytes=1, devices=("host",), pid=1, pids=(), used={},
+        charged={}, place=None, since=0,
+    )  # fmt: skip
+    ended = State(node="n", devices=(), leases=(), events=(), overheads={})
+    looks = [ended.model_copy(update={"leases": (held,)}), ended]
+    monkeypatch.setattr(deploying, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(Changed, "states", lambda _: {"n": looks.pop(0) if looks[1:] else looks[0]})
+    return looks
+
+
+def test_shutdown_waits_until_the_bytes_are_back(hive: Changed, lease: list[State]) -> None:
+    deploying.shutdown(hive, ["chat"], quiet, quiet)
+    assert len(lease) == 1
+
+
+def test_what_stays_for_too_long_is_named(hive: Changed, lease: list[State], monkeypatch: pytest.MonkeyPatch) -> None:
+    del lease[1:]
+    monkeypatch.setattr(deploying, "ENDING_SECONDS", -1)
+    with pytest.raises(HiveError, match="chat: turned off, and still there"):
+        deploying.shutdown(hive, ["chat"], quiet, quiet)
+    deploying.shutdown(hive, ["search"], quiet, quiet)  # what others hold is not waited for
