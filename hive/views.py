@@ -136,12 +136,13 @@ def events(states: Mapping[str, State]) -> RenderableType:
 
 
 def addresses(found: Sequence[Application], gateway_url: str) -> Group:
-    """Where to point an OpenAI client."""
+    """Where to point an OpenAI client, and a browser."""
     names = ", ".join(app.name for app in found) or "none yet"
     return Group(
         Text("OpenAI API, all models", style="bold"),
         Text(f"  {gateway_url}/v1   models: {names}"),
         Text(f"  or one model alone: {gateway_url}/models/NAME/v1", style="dim"),
+        Text(f"  and for people: {gateway_url}/", style="dim"),
     )
 
 
