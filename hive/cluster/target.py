@@ -22,6 +22,7 @@ from vram_agent.api import State
 WAIT_SECONDS = 3600  # for large models to be fetched
 CONNECTIONS = 8
 LOOK_SECONDS = 2
+USUAL = ("ContainerCreating", "PodInitializing")
 
 
 class ClusterHive:
@@ -172,12 +173,14 @@ class ClusterHive:
         names = {app["name"] for app in wanted["applications"]}
         deadline = time.monotonic() + WAIT_SECONDS
         settling = Settling(names, time.monotonic())
-        said = ""
+        said = set[str]()
         while time.monotonic() < deadline:
-            heard, found, problem = self._look(wanted)
+            heard, found, news = self._look(wanted)
             watch(found, self._states_that_answer())
-            if problem and problem != said:
-                report(said := problem)
+            for line in news:
+                if line not in said:
+                    said.add(line)
+                    report(line)
             if heard and settling.done(found, time.monotonic()) and self._listed(names):
                 return
             time.sleep(LOOK_SECONDS)
@@ -185,15 +188,16 @@ class ClusterHive:
             f"{self.name} is not as asked for after {WAIT_SECONDS} s", "it goes on without this command: hive status"
         )
 
-    def _look(self, wanted: Json) -> tuple[bool, list[Application], str]:
-        """Whether Serve has heard, its models, and what is in the way of asking it."""
+    def _look(self, wanted: Json) -> tuple[bool, list[Application], list[str]]:
+        """Whether Serve has heard, its models, and what is in the way."""
+        stuck = waiting(self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name}"))
         try:
             details = ServeApi(*self.dashboard()).details()
         except HiveError:
-            return False, [], waiting(self._all_pods()) or "Ray's head starts"
+            return False, [], stuck or ["Ray's head starts"]
         if compare(serve_api.deployed_config(details), wanted):
-            return False, serve_api.applications(details), "KubeRay's operator has not brought it to Ray Serve yet"
-        return True, self.applications(), waiting(self._all_pods())
+            return False, serve_api.applications(details), [*stuck, "KubeRay's operator brings it to Ray Serve"]
+        return True, self.applications(), stuck
 
     def _states_that_answer(self) -> dict[str, State]:
         try:
@@ -234,9 +238,6 @@ class ClusterHive:
     def _ray_pods(self) -> list[Json]:
         return self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name},ray.io/is-ray-node=yes")
 
-    def _all_pods(self) -> list[Json]:
-        return self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name}")
-
     def _forward(self, component: str, name: str) -> str:
         labels = self._labels(component)
         if component == "head" and (cluster := self._cluster()):  # a second one may come up beside it
@@ -274,19 +275,20 @@ class ClusterHive:
             return []
 
 
-def waiting(pods: Sequence[Json]) -> str:
-    """Why pods do not run yet, as Kubernetes says it; nothing where all do."""
+def waiting(pods: Sequence[Json]) -> list[str]:
+    """Why pods do not run, as Kubernetes says it, a line each; a pod that is only being made is no news."""
     said = []
     for pod in pods:
-        status = pod.get("status", {})
-        states = [one.get("state", {}).get("waiting") for one in status.get("containerStatuses", [])]
-        reasons = [f"{one['reason']} {one.get('message', '')}".strip() for one in states if one]
+        status, name = pod.get("status", {}), pod["metadata"]["name"]
         for condition in status.get("conditions", []):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                reasons.append(condition.get("message", "no node has room for it"))
-        if reasons:
-            said.append(f"{pod['metadata']['name']}: {reasons[0]}")
-    return "; ".join(said)
+                said.append(f"{name} waits for a node: {condition.get('message', '')}")
+        for one in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            stuck, last = one.get("state", {}).get("waiting"), one.get("lastState", {}).get("terminated", {})
+            if stuck and stuck.get("reason") not in USUAL:
+                message = last.get("message") or (stuck.get("message") if not last else "") or last.get("reason", "")
+                said.append(f"{name}, {one['name']}: {stuck.get('reason')} {message}".strip())
+    return said
 
 
 def different(one: Json, other: Json, at: str = "") -> list[str]:

@@ -115,18 +115,23 @@ def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
 
+def pod(name: str, *states: Any, **status: Any) -> dict[str, Any]:
+    containers = [{"name": "main", "state": now, "lastState": last} for now, last in states]
+    return {"metadata": {"name": name}, "status": {"containerStatuses": containers} | status}
+
+
 def test_what_keeps_a_pod_from_running_is_told_in_kubernetes_words() -> None:
-    pending = {
-        "metadata": {"name": "w"},
-        "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no GPU"}]},
-    }
-    pulling = {
-        "metadata": {"name": "h"},
-        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]},
-    }
-    fine = {"metadata": {"name": "f"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
-    assert waiting([pending, fine, pulling]) == "w: 0/1 nodes: no GPU; h: ErrImagePull no image"
-    assert waiting([fine]) == ""
+    nowhere = [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no GPU"}]
+    pulling = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    back_off = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    ended = {"terminated": {"reason": "StartError", "message": "no python"}}
+    usual = {"waiting": {"reason": "ContainerCreating"}}
+    pods = [pod("p", conditions=nowhere), pod("a", (pulling, {})), pod("b", (back_off, ended)), pod("c", (usual, {}))]
+    assert waiting([*pods, pod("d", ({"running": {}}, ended))]) == [
+        "p waits for a node: 0/1 nodes: no GPU",
+        "a, main: ErrImagePull no such image",
+        "b, main: CrashLoopBackOff no python",
+    ]
 
 
 def test_values_that_differ_are_named_by_their_paths() -> None:
