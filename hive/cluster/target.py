@@ -49,6 +49,11 @@ class ClusterHive:
     def gateway_url(self) -> str:
         return self._forward("gateway", "http")
 
+    def addresses(self) -> list[str]:
+        labels = self._labels("gateway")
+        services, ingresses = (self.kubernetes.get(kind, labels) for kind in ("services", "ingresses"))
+        return outside(services, ingresses)
+
     def api_key(self) -> str | None:
         """From the Secret that `gateway.keysSecret` names, where this user may read it."""
         values = self.values()
@@ -289,6 +294,22 @@ def waiting(pods: Sequence[Json]) -> list[str]:
                 message = last.get("message") or (stuck.get("message") if not last else "") or last.get("reason", "")
                 said.append(f"{name}, {one['name']}: {stuck.get('reason')} {message}".strip())
     return said
+
+
+def outside(services: Sequence[Json], ingresses: Sequence[Json]) -> list[str]:
+    """Addresses of the gateway: of its Service in the cluster, of a load balancer, of an Ingress."""
+    found = []
+    for service in services:
+        number = service["spec"]["ports"][0]["port"]
+        port = "" if number == 80 else f":{number}"
+        given = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        hosts = [f"{service['metadata']['name']}.{service['metadata']['namespace']}"]
+        hosts += [one.get("hostname") or one["ip"] for one in given]
+        found += [f"http://{host}{port}" for host in hosts]
+    for ingress in ingresses:
+        scheme = "https" if ingress["spec"].get("tls") else "http"
+        found += [f"{scheme}://{rule['host']}" for rule in ingress["spec"]["rules"]]
+    return found
 
 
 def different(one: Json, other: Json, at: str = "") -> list[str]:

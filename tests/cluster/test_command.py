@@ -74,7 +74,7 @@ def test_status_shows_models_nodes_and_devices(hive: Hive) -> None:
     assert {device["id"] for device in state["devices"]} == {LARGE, SMALL}
     assert {replica["node"] for app in status["applications"] for replica in app["replicas"]} == {node}
     shown = hive("status")
-    for words in (LARGE, SMALL, "left", "right", "ACTIVE", "/v1"):
+    for words in (LARGE, SMALL, "left", "right", "ACTIVE", f"http://{RELEASE}-gateway.{NAMESPACE}/v1"):
         assert words in shown
 
 

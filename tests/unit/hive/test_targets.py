@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
-from hive.cluster.target import different, waiting
+from hive.cluster.target import different, outside, waiting
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
@@ -132,6 +132,20 @@ def test_what_keeps_a_pod_from_running_is_told_in_kubernetes_words() -> None:
         "a, main: ErrImagePull no such image",
         "b, main: CrashLoopBackOff no python",
     ]
+
+
+def test_a_gateway_has_an_address_in_the_cluster_and_those_that_lead_to_it() -> None:
+    service: dict[str, Any] = {
+        "metadata": {"name": "hive-gateway", "namespace": "llm"},
+        "spec": {"ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
+    }
+    ingress = {"spec": {"tls": [{}], "rules": [{"host": "llm.example.com"}]}}
+    assert outside([service], [ingress]) == [
+        "http://hive-gateway.llm", "http://192.0.2.7", "https://llm.example.com",
+    ]  # fmt: skip
+    service["spec"]["ports"][0]["port"] = 8080
+    assert outside([service | {"status": {}}], []) == ["http://hive-gateway.llm:8080"]
 
 
 def test_values_that_differ_are_named_by_their_paths() -> None:
