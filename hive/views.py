@@ -143,3 +143,8 @@ def addresses(found: Sequence[Application], urls: Sequence[str]) -> Group:
         *(Text(f"  {url}/v1   models: {names}") for url in urls),
         Text(f"  or one model alone: {urls[0]}/models/NAME/v1", style="dim"),
     )
+
+
+def _standing(lease: Lease) -> str:
+    """A lease's state, and its place where it waits."""
+    return lease.state if lease.place is None else f"{lease.state}, number {lease.place} in line"

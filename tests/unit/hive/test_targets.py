@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
-from hive.cluster.target import different, outside, waiting
+from hive.cluster.objects import different, outside, waiting
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
