@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
+from hive.cluster import release
 from hive.cluster.objects import different, outside, waiting
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
@@ -177,6 +178,31 @@ def test_a_cluster_that_can_not_be_reached_is_told_with_the_mend(
     assert (result.exit_code, "FIX: set KUBECONFIG, or --context" in result.stderr) == (1, True)
     result = CliRunner().invoke(cli, ["--release", "hive", "models"])
     assert (result.exit_code, "does not answer" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "fix"),
+    [
+        ("HelmNotFoundError", "release: not found", "helm list -A"),
+        ("HelmKubeError", "kubernetes cluster unreachable: refused", "kubectl cluster-info"),
+        ("HelmReleaseError", 'no matches for kind "RayService" in version "ray.io/v1"', "KubeRay"),
+        ("HelmReleaseError", "another operation (upgrade) is in progress", "helm rollback hive"),
+        ("HelmReleaseError", "post-upgrade hooks failed", "helm rollback hive"),
+    ],
+)
+def test_helms_errors_have_a_mend(kind: str, text: str, fix: str) -> None:
+    error = release.said(kind, text, "hive")
+    assert text in error.what
+    assert fix in error.fix
+
+
+def test_a_change_that_helm_refuses_is_told_by_the_process_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with pytest.raises(HiveError, match="Helm says: kubernetes cluster unreachable"):
+        release.Release("hive", "llm", None).upgrade({}, "a test")
 
 
 # -- views and commands ----------------------------------------------------------------------------------------------
