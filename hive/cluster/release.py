@@ -15,6 +15,7 @@ from hive.errors import HiveError
 
 Json = dict[str, Any]
 T = TypeVar("T")
+GIVE_UP_SECONDS = 60
 
 
 class Release:
@@ -77,19 +78,23 @@ class Release:
             "arguments": arguments,
         }
         program = str(Path(sys.executable).with_name("helm"))  # need not be there; Python finds its environment by it
-        done = subprocess.run(
+        with subprocess.Popen(
             [program, "-m", "hive.cluster.helm"],
             executable=sys.executable,
-            input=json.dumps(request),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        if done.returncode:
+        ) as process:
             try:
-                error = json.loads(done.stdout)
+                answer, _ = process.communicate(json.dumps(request))
+            except KeyboardInterrupt:
+                process.wait(GIVE_UP_SECONDS)  # the terminal told it too
+                raise
+        if process.returncode:
+            try:
+                error = json.loads(answer)
             except json.JSONDecodeError:
-                error = {"kind": "", "text": f"it ended with {done.returncode}"}
+                error = {"kind": "", "text": f"it ended with {process.returncode}"}
             raise said(error["kind"], error["text"], self.name)
 
     def _ask(self, act: Callable[[], T]) -> T:
