@@ -49,7 +49,10 @@ class Kubernetes:
         """
         with _asking():
             found = self._api.get(kind, namespace=self.namespace, label_selector=labels, raw=True)
-            return [cast("Json", one) for one in found]
+            try:
+                return [cast("Json", one) for one in found]
+            except ValueError as error:
+                raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
 
     def secret(self, name: str) -> dict[str, str] | None:
         """The entries of a Secret, or None where it is not there or may not be read.
