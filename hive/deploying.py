@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from hive.errors import HiveError
 from hive.plan import reading
@@ -100,8 +99,8 @@ def _edits(path: tuple[str, ...], entry: Json) -> list[Edit]:
     return found
 
 
-def merged(old: Json, new: Json) -> dict[str, Any]:
-    """An entry with these keys over its own."""
+def merged(old: Json, new: Json) -> Json:
+    """One with the keys of the other, key by key all the way down."""
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
