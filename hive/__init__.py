@@ -1,8 +1,15 @@
 """What a person uses: the `hive` command and the Python client. Imports nothing of Ray or torch.
 
+<<<<<<< HEAD
 `rendering`, `placement` and `changes` are functions of data; `serve_api` and `agent_api` ask a running Hive; `local`
 runs Hive on this machine; `plan` says before what a values file needs; `client` is behind the names below; `views`
 draws; `cli` is the command.
+=======
+`target` is one Hive, whichever: `local` runs it on this machine, `cluster` is a Helm release. `deploying` edits values
+through it, `values_file` writes them. `rendering`, `placement` and `changes` are functions of data; `serve_api`,
+`ray_nodes`, `replica_logs`, `agent_api` and `catalog` ask a running Hive; `plan` says before what a values file needs;
+`views` draws; `commands` and `cli` are the command.
+>>>>>>> cluster
 """
 
 from importlib import import_module

@@ -5,9 +5,14 @@ from typing import Annotated
 import typer
 
 from hive.commands.chat import chat
+from hive.commands.deploy import deploy
 from hive.commands.down import down
+from hive.commands.logs import logs
+from hive.commands.models import models
 from hive.commands.plan import plan
+from hive.commands.scale import scale
 from hive.commands.shared import Chosen, Commands
+from hive.commands.shutdown import shutdown
 from hive.commands.status import status
 from hive.commands.up import up
 
@@ -32,7 +37,7 @@ def main(
     ctx.obj = Chosen(release, namespace, context)
 
 
-for command in (up, down, status, plan, chat):
+for command in (up, down, status, models, plan, deploy, scale, shutdown, chat, logs):
     app.command()(command)
 
 if __name__ == "__main__":

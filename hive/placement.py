@@ -8,7 +8,7 @@ Where Ray leaves equals to the hashes of a run, the model's name and the order o
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -40,6 +40,11 @@ class Worker:
     devices: int
     cpus: float = inf
     memory: float = inf  # bytes of host RAM
+
+    @classmethod
+    def of(cls, allocatable: Sequence[int]) -> "Worker":
+        """One whose devices have these bytes for leases: the smallest counts."""
+        return cls(min(allocatable) // MIB, len(allocatable))
 
 
 @dataclass(frozen=True)
@@ -101,19 +106,20 @@ def place(wanted: Sequence[Want], workers: Sequence[Worker], running: Sequence[R
     return found
 
 
-def unplaceable(wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str | None:
-    """Why the replicas do not fit, or None. CPUs and host RAM are not looked at.
-
-    Args:
-        wanted: the models.
-        workers: for every worker, the allocatable bytes of each of its devices.
-    """
-    placed = place(wanted, [Worker(min(devices) // MIB, len(devices)) for devices in workers])
+def without_room(wanted: Sequence[Want], workers: Sequence[Worker]) -> str | None:
+    """Why the replicas do not all find a place on these workers, or None."""
+    placed = place(wanted, workers)
     lost = next((number for number, replica in enumerate(placed) if replica.worker is None), None)
     if lost is None:
         return None
     want = next(want for want in wanted if want.model == placed[lost].model)
     before = sum(replica.model == want.model for replica in placed[:lost])
+    roomy = [replace(worker, cpus=inf, memory=inf) for worker in workers]
+    if all(replica.worker is not None for replica in place(wanted, roomy)):
+        return (
+            f"replica {before + 1} of {want.model} has no room: no worker with enough VRAM has {want.cpus:g} CPUs and "
+            f"{human(want.memory)} of host RAM left"
+        )
     return _explain(want, before, wanted, workers)
 
 
@@ -170,10 +176,10 @@ def _minus(has: Resources, asked: Resources) -> Resources:
     return {name: has.get(name, 0) - asked.get(name, 0) for name in has.keys() | asked.keys()}
 
 
-def _explain(want: Want, placed: int, wanted: Sequence[Want], workers: Sequence[Sequence[int]]) -> str:
+def _explain(want: Want, placed: int, wanted: Sequence[Want], workers: Sequence[Worker]) -> str:
     asked = ", ".join(f"{w.model} {w.replicas} x {human(w.mib * MIB)}" for w in wanted if w.replicas)
     total = sum(w.mib * w.replicas * w.devices for w in wanted) * MIB
-    there = ", ".join(" + ".join(human(size) for size in devices) for devices in workers)
+    there = ", ".join(" + ".join([human(worker.mib * MIB)] * worker.devices) for worker in workers)
     return (
         f"replica {placed + 1} of {want.model} ({human(want.mib * MIB)}) has no room: "
         f"the models ask for {human(total)} ({asked}), and the devices have {there}"

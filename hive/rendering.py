@@ -16,7 +16,8 @@ from hive import values_file
 from hive.errors import HiveError, HiveErrors
 
 ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "chart"
+# A wheel carries the chart inside this package.
+CHART = next((path for path in (Path(__file__).resolve().parent / "chart", ROOT / "chart") if path.is_dir()), ROOT)
 RELEASE = "hive"
 ENVOY_FILE = "envoy.yaml"
 
@@ -77,6 +78,7 @@ class Rendered:
     gateway: Gateway
     ports: dict[str, int]
     http_host: str
+    rollout: str  # what an upgrade does with pods whose template was edited: Announce or Recreate
 
 
 def render(file: Path) -> Rendered:
@@ -88,20 +90,30 @@ def render(file: Path) -> Rendered:
     return render_values(read_values(file))
 
 
-def render_values(values: Json) -> Rendered:
-    """Render the chart with these values.
+def load_chart() -> helm_python.Chart:
+    """The chart of this Hive."""
+    with quiet_stderr():
+        return helm_python.Chart.load(CHART)
+
+
+def chart_version() -> str:
+    """Of the chart of this Hive."""
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text())["version"])
+
+
+def render_values(values: Json, release: str = RELEASE, namespace: str = "default") -> Rendered:
+    """Render the chart with these values, as this release.
 
     Raises:
         HiveError: values that the chart refuses; with the mend.
     """
-    with quiet_stderr():
-        chart = helm_python.Chart.load(CHART)
+    chart = load_chart()
     try:
         chart.validate_schema(values)
     except helm_python.HelmValuesError as error:
         raise schema_errors(str(error), chart.schema or {}) from error
     try:
-        manifests = chart.render(values, name=RELEASE, namespace="default")
+        manifests = chart.render(values, name=release, namespace=namespace)
     except helm_python.HelmRenderError as error:
         raise _validation_errors(str(error)) from error
     merged = chart.merge_values(values)
@@ -133,6 +145,7 @@ def render_values(values: Json) -> Rendered:
         ),
         ports={name: int(port) for name, port in merged["ports"].items()},
         http_host=serve_config["http_options"]["host"],
+        rollout=merged["rollout"]["podTemplate"],
     )
 
 

@@ -1,12 +1,18 @@
 """One Hive to talk to and to change: the one of this machine, or a Helm release of a cluster. Commands and the Python
 client know this interface alone."""
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hive.errors import HiveError
 from hive.serve_api import Application
 from vram_agent.api import State
+
+if TYPE_CHECKING:
+    from hive.rendering import Rendered
 
 Json = dict[str, Any]
 Report = Callable[[str], None]  # called with a line for people whenever a step begins
@@ -21,6 +27,7 @@ class Remove:
 
 
 REMOVE: Final = Remove()
+LONGEST = 120  # characters that are shown of one edit
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,11 @@ class Edit:
         return f"{path} removed" if self.value is REMOVE else f"{path}: {self.value}"
 
 
+def told(edits: Sequence[Edit]) -> str:
+    """The edits on one line, for people and Helm's history."""
+    return ", ".join(textwrap.shorten(str(edit), LONGEST) for edit in edits)
+
+
 class Target(Protocol):
     """One Hive. Every method raises HiveError where it does not answer, and none waits without an end."""
 
@@ -44,6 +56,9 @@ class Target(Protocol):
 
     def gateway_url(self) -> str:
         """The one OpenAI address, without /v1. On a cluster a port-forward, open as long as this process lives."""
+
+    def addresses(self) -> list[str]:
+        """Where clients find the gateway, without /v1: nearest first; the first of a cluster is good inside it."""
 
     def api_key(self) -> str | None:
         """A key that may ask every model, or None where none is asked for."""
@@ -75,23 +90,50 @@ class Target(Protocol):
     def dashboard(self) -> tuple[str, dict[str, str]]:
         """URL of Ray's dashboard and REST API, and the headers that it asks for."""
 
+    def deployed(self) -> Json:
+        """The Serve config that runs, in the shape of a rendered one."""
 
-def target(release: str | None = None, namespace: str | None = None, context: str | None = None) -> Target:
+    def render(self, values: Json) -> "Rendered":
+        """What the chart makes of these values here.
+
+        Raises:
+            HiveError: the chart refuses them; with the mend.
+        """
+
+    def restarts_all(self, rendered: "Rendered") -> str | None:
+        """Why what was rendered would start all of Ray anew, or None where it would not."""
+
+    def worker_cpus(self) -> int | None:
+        """CPUs of each Ray worker, whatever the values say; None: what its pod is given."""
+
+
+def target(
+    release: str | None = None,
+    namespace: str | None = None,
+    context: str | None = None,
+    values_file: Path | None = None,
+) -> Target:
     """The Hive that these name.
 
     Args:
         release: a Helm release; None: the Hive of this machine.
         namespace: where the release is; None: the kubeconfig's.
         context: of the kubeconfig; None: its current one.
+        values_file: where the release's values are kept: `change` edits it and upgrades from it. None: no file is
+            edited. The Hive of this machine has its own.
 
     Raises:
         HiveError: there is none.
     """
     if release is None:
+        if values_file is not None:
+            raise HiveError(
+                "the Hive of this machine edits the file that it was started with", "leave out --values, or: hive up -f"
+            )
         from hive.local.run import folders
         from hive.local.target import find
 
         return find(folders())
     from hive.cluster.target import ClusterHive
 
-    return ClusterHive.open(release, namespace, context)
+    return ClusterHive.open(release, namespace, context, values_file)

@@ -19,7 +19,8 @@ from hive.errors import HiveError
 from hive.target import REMOVE, Edit
 
 STEP = 2  # columns that what is new is indented by
-NUMBER = re.compile(r"[-+.0-9][-+.0-9a-fA-FxXoO_:eE]*")  # what some parser of YAML takes for a number or a time
+# What some parser of YAML takes for a number or a time, and Helm's for true or false where Python's does not.
+AMBIGUOUS = re.compile(r"[-+.0-9][-+.0-9a-fA-FxXoO_:eE]*|[yYnN]")
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else "'" if NUMBER.fullmatch(value) else None
+    style = "|" if "\n" in value else "'" if AMBIGUOUS.fullmatch(value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

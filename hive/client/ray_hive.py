@@ -4,19 +4,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from hive import views
+from hive import deploying, views
 from hive.client import addresses
 from hive.client.addresses import Address
 from hive.client.inference import Inference
-from hive.errors import HiveError
-from hive.local.run import folders
-from hive.plan import budget
+from hive.plan import reading
 from hive.serve_api import Application
-from hive.target import REMOVE, Edit, Report, Watch, target
+from hive.target import REMOVE, Edit, Json, Report, Watch, target
 from vram_agent.api import GIB, MIB, State
 
 log = logging.getLogger("hive")
@@ -44,13 +44,21 @@ class RayHive(Inference):
         release: a Helm release; None: this machine.
         namespace: of the release; None: the kubeconfig's.
         context: of the kubeconfig; None: its current one.
+        values: the file where the release's values are kept, to be edited too; None: the release alone is. The Hive of
+            this machine has its own.
 
     Raises:
         HiveError: there is none.
     """
 
-    def __init__(self, release: str | None = None, namespace: str | None = None, context: str | None = None) -> None:
-        self.target = target(release, namespace, context)
+    def __init__(
+        self,
+        release: str | None = None,
+        namespace: str | None = None,
+        context: str | None = None,
+        values: Path | str | None = None,
+    ) -> None:
+        self.target = target(release, namespace, context, None if values is None else Path(values))
 
     def deploy_model(  # noqa: PLR0917  (as its users know it)
         self,
@@ -64,7 +72,8 @@ class RayHive(Inference):
         max_tokens: int | None = None,
         **vllm_kwargs: Any,
     ) -> Deployed:
-        """Serve a model; it returns when all replicas do. An entry of that name is replaced, in place where it can be.
+        """Serve a model; it returns when all replicas do. Where there is an entry of that name, what is not said here
+        stays in it.
 
         The budget (`vram`) of a replica is, on each of its devices: weights + KV cache for `max_num_seqs` requests of
         `max_model_len` tokens at once + everything around them (CUDA context, activations, graphs).
@@ -85,45 +94,45 @@ class RayHive(Inference):
             HiveError: why it can't serve: a wrong value, no room, or the engine's own reason. The values are as they
                 were before, as they are after an interrupt (Ctrl-C).
         """
-        path = ("models", model_id)
-        engine = {key: value for key, value in vllm_kwargs.items() if key not in OWN_KEYS}
         said = {
             "source": model_name,
             "replicas": replicas,
             "maxNumSeqs": max_num_seqs,
             "maxModelLen": max_model_len,
-            **{own: vllm_kwargs.get(key) for key, own in OWN_KEYS.items()},
-            "defaults": {"maxTokens": max_tokens} if max_tokens is not None else None,
-            "engine": engine or None,
+            **{own: vllm_kwargs.pop(key, None) for key, own in OWN_KEYS.items()},
+            "defaults": None if max_tokens is None else {"maxTokens": max_tokens},
+            "engine": vllm_kwargs or None,
         }
         entry = {key: value for key, value in said.items() if value is not None}
-        values = self.target.values()
-        models = values.get("models") or {}
-        before = models.get(model_id, REMOVE)
+        before = self._entry(model_id)
+        whole = deploying.merged(before or {}, entry)
+        whole.pop("vram", None)
         weights = None if vram_weights_gb is None else round(vram_weights_gb * GIB)
-        asked = values | {"models": models | {model_id: entry}}
-        mib = budget.reckon(asked, model_id, folders().models, self.target.states(), weights)
+        mib = reading.budget_mib(self.target, model_id, whole, weights)
         stays = False
         try:
-            self._change([Edit(path, entry | {"vram": f"{mib}Mi"})])
+            with _shown() as (report, watch):
+                deploying.deploy(self.target, model_id, entry | {"vram": f"{mib}Mi"}, report, watch)
             answer = self.inference(QUESTION, model_id, max_tokens=ANSWER_TOKENS) if test_mode else None
             stays = not test_mode
         finally:
-            if not stays and (self.target.values().get("models") or {}).get(model_id, REMOVE) != before:
-                self._change([Edit(path, before)])
+            if not stays and (edits := _edits(("models", model_id), self._entry(model_id), before)):
+                with _shown() as (report, watch):
+                    self.target.change(edits, report, watch)
+                if before is None:
+                    deploying.wait_until_gone(self.target, [model_id])
         return Deployed(model_id, self._find(None, None).base_url, replicas, mib * MIB, answer)
 
     def shutdown(self, model_id: str | None = None) -> None:
-        """Take a model away, or all of them; it returns when its replicas are gone. Hive itself goes on.
+        """Turn a model off, or all of them; it returns when its replicas are gone. Its entry stays in the values, with
+        `replicas: 0`, and Hive goes on.
 
         Raises:
             HiveError: there is no such model.
         """
-        models = list(self.target.values().get("models") or {})
-        if model_id is not None and model_id not in models:
-            raise HiveError(f"there is no model {model_id!r}", f"the models are: {', '.join(models) or 'none'}")
-        gone = models if model_id is None else [model_id]
-        self._change([Edit(("models", name), REMOVE) for name in gone])
+        names = list(self.target.values().get("models") or {}) if model_id is None else [model_id]
+        with _shown() as (report, watch):
+            deploying.shutdown(self.target, names, report, watch)
 
     def get_vram_state(self) -> dict[str, State]:
         """Devices and leases in exact bytes, by node, as the agents see them now."""
@@ -138,9 +147,18 @@ class RayHive(Inference):
             return addresses.find(base_url, api_key)
         return Address(f"{self.target.gateway_url()}/v1", api_key or self.target.api_key())
 
-    def _change(self, edits: Sequence[Edit]) -> None:
-        with _shown() as (report, watch):
-            self.target.change(edits, report, watch)
+    def _entry(self, model_id: str) -> Json | None:
+        """What the values say of it."""
+        entry: Json | None = (self.target.values().get("models") or {}).get(model_id)
+        return entry
+
+
+def _edits(path: tuple[str, ...], now: Any, then: Any) -> list[Edit]:
+    """From what is there now (None: nothing) to what is to be there; keys that are equal keep their comments."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        keys = dict.fromkeys([*now, *then])
+        return [edit for key in keys for edit in _edits((*path, key), now.get(key), then.get(key))]
+    return [] if now == then else [Edit(path, REMOVE if then is None else then)]
 
 
 @contextmanager
@@ -162,4 +180,4 @@ def _shown() -> Iterator[tuple[Report, Watch]]:
         yield note, lambda found, _: note(line(found))
         return
     with console.status("") as status:
-        yield status.update, lambda found, _: status.update(line(found))
+        yield lambda text: status.update(Text(text)), lambda found, _: status.update(Text(line(found)))

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from hive import chat as chatting
 from hive.commands.shared import Model, chosen, out
 from hive.errors import HiveError
 from hive.target import Target
@@ -31,6 +30,15 @@ def answer(hive: Target, model: str, question: str, max_tokens: int | None = Non
     if model not in names:
         raise HiveError(f"there is no model {model!r}", f"the models are: {', '.join(names) or 'none'}")
     out.print(Text(question, style="bold"))
-    for piece in chatting.ask(f"{hive.gateway_url()}/v1", hive.api_key(), model, question, max_tokens):
+    from hive import Options, inference  # the official client takes its time to be read
+
+    # A key of the environment is not for this Hive, so one is always named.
+    said: Options = {
+        "max_tokens": max_tokens,
+        "base_url": f"{hive.gateway_url()}/v1",
+        "api_key": hive.api_key() or "unused",
+        "max_retries": 0,
+    }
+    for piece in inference(question, model, stream=True, **said):
         out.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
     out.print()

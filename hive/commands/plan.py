@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from hive.commands.shared import ValuesFile, err, out
+from hive import rendering
+from hive.commands.shared import ValuesFile, chosen, err, out
 from hive.errors import HiveError
-from hive.local.run import folders
-from hive.local.target import find
 from hive.plan import documents, planning, reading, terminal
 from hive.plan.advice import advise, told
 
 
 def plan(
+    ctx: typer.Context,
     *,
     values: ValuesFile,
     gpus: Annotated[str | None, typer.Option(help="Totals of the GPUs that there are: 24GiB,24GiB,12GiB.")] = None,
-    from_state: Annotated[
-        bool, typer.Option("--from-state", help="The GPUs of the Hive that runs here, and what changes there.")
+    from_cluster: Annotated[
+        bool, typer.Option("--from-cluster", help="The GPUs of the Hive that runs, and what the file changes there.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: every figure, in bytes.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a pull request.")] = False,
@@ -28,15 +28,14 @@ def plan(
     write: Annotated[bool, typer.Option("--write", help="Put `vram` into the file where a model has none.")] = False,
 ) -> None:
     """What the models take, where each replica goes and what is left. Exit code 1: it does not fit."""
-    where = folders()
-    if gpus and from_state:
-        raise HiveError("--gpus and --from-state both say which GPUs there are", "keep one of them")
-    if svg and not (gpus or from_state):
-        raise HiveError("--svg draws GPUs, and none are named", "add --gpus 24GiB,24GiB,12GiB or --from-state")
+    if gpus and from_cluster:
+        raise HiveError("--gpus and --from-cluster both say which GPUs there are", "keep one of them")
+    if svg and not (gpus or from_cluster):
+        raise HiveError("--svg draws GPUs, and none are named", "add --gpus 24GiB,24GiB,12GiB or --from-cluster")
     if as_json and markdown:
         raise HiveError("--json and --markdown both say how to print", "keep one of them")
-    hive = find(where) if from_state else None
-    asked, changes = reading.read(values, where.models, gpus, hive), None
+    hive = chosen(ctx).target() if from_cluster else None
+    asked, changes = reading.read(rendering.read_values(values), gpus, hive), None
     if hive:
         asked, changes = reading.upgrade(asked, hive)
     advice = tuple(told(asked, one) for one in advise(asked))

@@ -1,6 +1,7 @@
 """`hive up`: make a values file so."""
 
 import os
+import shlex
 import shutil
 import sys
 from typing import Annotated
@@ -10,11 +11,11 @@ from rich.text import Text
 
 from hive import rendering, views
 from hive.commands.chat import answer
-from hive.commands.shared import ValuesFile, chosen, out, report, watching
+from hive.commands.shared import Chosen, ValuesFile, chosen, out, report, watching
 from hive.errors import HiveError
 from hive.local import checks, driver
 from hive.local.run import folders
-from hive.local.target import LocalHive, find
+from hive.local.target import find
 from hive.target import Target
 
 
@@ -29,37 +30,56 @@ def up(
     model, colon, question = (ask or "").partition(": ")
     if ask and not colon:
         raise HiveError(f"--ask {ask!r} names no model", "write --ask 'MODEL: QUESTION'")
-    if chosen(ctx).release:
-        raise HiveError("`up` of a release is not there yet", "helm upgrade --install")
-    hive = _local(values)
+    said = chosen(ctx)
+    hive = _local(values) if said.release is None else _release(said, values)
     found = hive.applications()
     if ask and model in {application.name for application in found}:
         answer(hive, model, question)
-    out.print(views.addresses(found, hive.gateway_url()), views.vram(hive.states()))
-    _say_next([application.name for application in found], hive)
+    out.print(views.addresses(found, hive.addresses()), views.vram(hive.states()))
+    _say_next([application.name for application in found], hive, said)
 
 
-def _local(values: ValuesFile) -> LocalHive:
+def _local(values: ValuesFile) -> Target:
     where = folders()
     rendered = checks.prepare(rendering.read_values(values), where)
     run = driver.start(rendered, values, where, report)
-    out.print(views.changes(driver.apply(run, where, rendered, report)))
+    out.print(views.changes(driver.apply(run, where, rendered, values, report)))
     with watching("The models go on starting: hive status") as watch:
         driver.wait(run, where, rendered, watch)
     return find(where)
 
 
-def _say_next(names: list[str], hive: Target) -> None:
-    """Three commands to try."""
+def _release(said: Chosen, values: ValuesFile) -> Target:
+    from hive.cluster.target import ClusterHive
+
+    assert said.release is not None  # noqa: S101
+    hive = ClusterHive.open(said.release, said.namespace, said.context)
+    wanted = rendering.read_values(values)
+    if not hive.kubernetes.has_namespace():
+        name = hive.kubernetes.namespace
+        raise HiveError(f"there is no namespace {name}", f"kubectl create namespace {name}; or name another")
+    hive.check(wanted)
+    hive.apply(wanted, f"hive up -f {values.name}", report)
+    with watching(f"The release stays and goes on starting: hive --release {said.release} status") as watch:
+        hive.wait(report, watch)
+    return hive
+
+
+def _say_next(names: list[str], hive: Target, said: Chosen) -> None:
+    """Commands to try."""
     if not names:
         out.print("No models yet: add entries to `models` in the values file, and run this again.")
         return
-    key = '-H "Authorization: Bearer $HIVE_API_KEY" ' if hive.api_key() else ""
-    curl = (
-        f"curl {hive.gateway_url()}/v1/chat/completions {key}-H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
-    )
-    command = "hive" if shutil.which("hive") else os.path.relpath(sys.argv[0])
+    options = {"--release": said.release, "--namespace": said.namespace, "--context": said.context}
+    named = [part for name, value in options.items() if value for part in (name, value)]
+    command = shlex.join(["hive" if shutil.which("hive") else os.path.relpath(sys.argv[0]), *named])
+    lines = [f"{command} chat {names[0]} 'What is the capital of Italy?'", f"{command} status"]
+    if said.release is None:
+        key = f'-H "Authorization: Bearer $(head -qn1 {folders().keys}/* | head -n1)" ' if hive.api_key() else ""
+        lines.append(
+            f"curl {hive.gateway_url()}/v1/chat/completions {key}-H 'Content-Type: application/json' "
+            f'-d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
+        )
     out.print("[bold]Next[/bold]")
-    for line in (f"{command} chat {names[0]} 'What is the capital of Italy?'", f"{command} status", curl):
+    for line in lines:
         out.print(Text(f"  {line}"), soft_wrap=True)  # to copy

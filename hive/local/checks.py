@@ -37,9 +37,9 @@ def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> 
     """
     by_id = {device.id: device for device in devices}
     assigned = assign(rendered, list(by_id))
-    workers = [[by_id[name].allocatable for name in names] for _, names in assigned]
+    workers = [placement.Worker.of([by_id[name].allocatable for name in names]) for _, names in assigned]
     wanted = placement.wants(rendered.serve_config)
-    if problem := placement.unplaceable(wanted, workers):
+    if problem := placement.without_room(wanted, workers):
         raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
     _check_budgets(rendered, {group.gpus_per_worker: by_id[names[0]].kind for group, names in assigned}, where)
     # Every worker of this host registers all its CPUs.

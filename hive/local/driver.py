@@ -56,8 +56,8 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
     return run
 
 
-def apply(run: Run, where: Folders, rendered: Rendered, report: Report) -> list[Change]:
-    """Make the rendered config the target state; returns what that changes.
+def apply(run: Run, where: Folders, rendered: Rendered, values_file: Path, report: Report) -> list[Change]:
+    """Make what was rendered of this file the target state; returns what that changes.
 
     Raises:
         HiveError: the models do not fit; nothing was changed.
@@ -71,6 +71,8 @@ def apply(run: Run, where: Folders, rendered: Rendered, report: Report) -> list[
         serve.apply(rendered.serve_config)
     if gateway.update(run, rendered.gateway, _gateway_environment(run, rendered, where), where):
         report("The gateway is started anew")
+    run.values = str(values_file.resolve())
+    run.save(where)
     return changes
 
 

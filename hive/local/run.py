@@ -14,7 +14,7 @@ from hive.rendering import ROOT
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a local Hive keeps things. One for each checkout, unless HIVE_STATE_DIR says where."""
+    """Where a local Hive keeps things. One for each checkout or folder; see `folders`."""
 
     state: Path
 
@@ -70,9 +70,10 @@ class Folders:
 
 
 def folders() -> Folders:
-    """From HIVE_STATE_DIR; else `.hive` in the checkout. Beside it this package reads only what says where to ask
-    (`hive.client.addresses`)."""
-    return Folders(Path(os.environ.get("HIVE_STATE_DIR", ROOT / ".hive")).resolve())
+    """From HIVE_STATE_DIR; else `.hive` in the checkout, or here. What else of the environment this package reads says
+    where to ask (`hive.client.addresses`)."""
+    parent = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
+    return Folders(Path(os.environ.get("HIVE_STATE_DIR", parent / ".hive")).resolve())
 
 
 @dataclass(frozen=True)

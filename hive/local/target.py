@@ -1,5 +1,6 @@
 """The Hive of this machine as a target: what `hive up` started, and the values file that it was started with."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from hive import agent_api, keys_of_all, rendering, replica_logs, serve_api, val
 from hive.errors import HiveError
 from hive.local import checks, driver
 from hive.local.run import Folders, Run, load
-from hive.rendering import Json
+from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
-from hive.target import Edit, Report, Watch
+from hive.target import Edit, Report, Watch, told
 from vram_agent.api import State
 
 
@@ -28,6 +29,9 @@ class LocalHive:
 
     def gateway_url(self) -> str:
         return self.run.gateway_url
+
+    def addresses(self) -> list[str]:
+        return [self.run.gateway_url]
 
     def api_key(self) -> str | None:
         return keys_of_all.choose(keys.read(self.where.keys), self.values())
@@ -60,9 +64,9 @@ class LocalHive:
             )
         checks.check_fit(rendered, self.state().devices, self.where)
         values_file.write(file, text)
-        report(f"{file}: {', '.join(map(str, edits))}")
+        report(f"{file}: {told(edits)}")
         run = driver.start(rendered, file, self.where, report)
-        for change in driver.apply(run, self.where, rendered, report):
+        for change in driver.apply(run, self.where, rendered, file, report):
             report(str(change))
         driver.wait(run, self.where, rendered, watch)
 
@@ -71,6 +75,19 @@ class LocalHive:
 
     def dashboard(self) -> tuple[str, dict[str, str]]:
         return self.run.dashboard_url, self.where.headers()
+
+    def deployed(self) -> Json:
+        return serve_api.deployed_config(self.serve.details())
+
+    def render(self, values: Json) -> Rendered:
+        return rendering.render_values(values)
+
+    def restarts_all(self, rendered: Rendered) -> str | None:
+        same = checks.digest(rendered) == self.run.cluster
+        return None if same else "pods, ports or the agent change, so all of Ray is started anew: hive down, hive up"
+
+    def worker_cpus(self) -> int | None:
+        return os.cpu_count()
 
     @property
     def serve(self) -> ServeApi:

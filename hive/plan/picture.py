@@ -99,7 +99,7 @@ def verdict(found: Plan) -> str:
     if not found.fits:
         return "Does not fit." if found.misfits else "Not all of it can be told."
     return (
-        "Fits." if found.devices else "Every budget holds its model. Which GPUs? --gpus 24GiB,24GiB, or --from-state."
+        "Fits." if found.devices else "Every budget holds its model. Which GPUs? --gpus 24GiB,24GiB, or --from-cluster."
     )
 
 

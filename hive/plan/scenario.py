@@ -1,7 +1,7 @@
 """What is asked for and what is there: the input of a plan, and the edits that advice may try on it. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -10,7 +10,7 @@ from hive.errors import HiveError
 from hive.placement import Want, wants
 from hive.plan.needs import Need
 from hive.rendering import Rendered
-from vram_agent.api import GIB, MIB, Device
+from vram_agent.api import GIB, MIB, State
 
 # What NVIDIA's driver keeps of a GPU for itself, where no agent says it. H100, driver 580: 480 MiB (`make gpu-check`).
 DRIVER_RESERVED_BYTES = 512 * MIB
@@ -120,18 +120,24 @@ def new_gpu(name: str, total: int, rendered: Rendered) -> Gpu:
     )
 
 
-def gpus_of_agent(devices: Sequence[Device]) -> tuple[Gpu, ...]:
-    """GPUs as an agent knows them."""
+def gpus_of_agents(states: Mapping[str, State]) -> tuple[Gpu, ...]:
+    """GPUs as the agents know them, node by node."""
     return tuple(
         Gpu(
-            id=device.id,
+            id=gpu_id(node, device.id, len(states) > 1),
             total=device.total,
             reserved=device.reserved,
             safety=device.safety,
             headroom=max(device.foreign, device.headroom),
         )
-        for device in devices
+        for node, state in sorted(states.items())
+        for device in state.devices
     )
+
+
+def gpu_id(node: str, device: str, several: bool) -> str:
+    """A device's name where there are several nodes, or one."""
+    return f"{node} {device}" if several else device
 
 
 def groups(rendered: Rendered, cpus: float | None = None) -> tuple[Group, ...]:

@@ -131,21 +131,21 @@ class TestRayHive:
             RayHive().deploy_model("huge", "./tiny", vram_weights_gb=4096)
         assert (hive.status()["applications"], (hive.folder / "values.yaml").read_text()) == before
 
-    def test_an_engine_that_can_not_start_says_why_and_is_taken_back(self, hive: Sandbox) -> None:
+    def test_what_can_not_start_says_why_and_is_taken_back(self, hive: Sandbox) -> None:
         before, (lease,) = (hive.folder / "values.yaml").read_text(), hive.leases("first")
         with pytest.raises(HiveError, match="no_such_quantization"):
             RayHive().deploy_model("broken", "./tiny", max_model_len=256, quantization="no_such_quantization")
         assert (hive.folder / "values.yaml").read_text() == before
         assert [one.pid for one in hive.hive.state().leases] == [lease.pid]
 
-    def test_test_mode_gives_an_answer_and_leaves_nothing(self, hive: Sandbox) -> None:
+    def test_a_trial_gives_an_answer_and_leaves_nothing(self, hive: Sandbox) -> None:
         before = (hive.folder / "values.yaml").read_text()
         done = RayHive().deploy_model("trial", "./tiny", test_mode=True, max_num_seqs=2, max_model_len=256)
         assert done.answer
         assert (hive.folder / "values.yaml").read_text() == before
         assert [lease.model for lease in hive.hive.state().leases] == ["first"]
 
-    def test_a_deployed_model_serves_until_it_is_shut_down(self, hive: Sandbox) -> None:
+    def test_a_model_serves_until_it_is_shut_down(self, hive: Sandbox) -> None:
         """And the last shutdown takes what is left."""
         mine = RayHive()
         (first,) = hive.leases("first")

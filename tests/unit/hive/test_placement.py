@@ -3,8 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive.placement import Want, too_many_cpus, unplaceable
+from hive.placement import Want, Worker, too_many_cpus, without_room
 from vram_agent.api import GIB, MIB
+
+
+def unplaceable(wanted: list[Want], workers: list[list[int]]) -> str | None:
+    return without_room(wanted, [Worker.of(devices) for devices in workers])
 
 
 def test_models_pack_on_one_device_up_to_the_last_mib() -> None:
@@ -29,6 +33,11 @@ def test_the_refusal_says_who_asks_and_what_is_there() -> None:
     assert text is not None
     for words in ("replica 1 of big (9.00 GiB)", "11.00 GiB", "small 2 x 1.00 GiB", "the devices have 8.00 GiB"):
         assert words in text
+
+
+def test_where_vram_would_do_the_cpus_are_named() -> None:
+    text = without_room([Want("a", 1024, 1, 3, cpus=1)], [Worker(8192, 1, cpus=2)])
+    assert text == "replica 3 of a has no room: no worker with enough VRAM has 1 CPUs and 0 B of host RAM left"
 
 
 def test_more_cpus_than_ray_has_are_told_with_who_asks() -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +14,11 @@ from hive.changes import Effect
 from hive.cli import app
 from hive.errors import HiveError
 from hive.local.checks import digest
+from hive.local.run import Run, folders
+from hive.local.target import LocalHive
 from hive.plan import reading
 from hive.plan.planning import plan
-from hive.rendering import render
+from hive.rendering import Json, read_values, render
 from hive.target import Edit
 from serve_app import checkpoint, sizing
 from serve_app.args import ModelArgs
@@ -117,9 +118,9 @@ def test_the_picture_and_the_table_are_written(run: Plan, tmp_path: Path) -> Non
     ("said", "words"),
     [
         (["--gpus", "24"], "ERROR: --gpus: '24' is no size of a GPU\nFIX: write it like --gpus 24GiB,24GiB,12GiB"),
-        (["--gpus", "24GiB", "--from-state"], "keep one of them"),
+        (["--gpus", "24GiB", "--from-cluster"], "keep one of them"),
         (["--json", "--markdown"], "keep one of them"),
-        (["--from-state"], "ERROR: no Hive runs here"),
+        (["--from-cluster"], "ERROR: no Hive runs here"),
         (["--svg", "x.svg"], "ERROR: --svg draws GPUs"),
         (["--gpus", "24GiB,24GiB", "--svg", "/nowhere/x.svg"], "ERROR: /nowhere/x.svg: No such file"),
     ],
@@ -165,24 +166,32 @@ def lease(model: str, name: str) -> Lease:
     )  # fmt: skip
 
 
-def running(values: Path, leases: list[Lease], overheads: dict[str, int] | None = None) -> Any:
+class Running(LocalHive):
+    """The Hive of this machine, with what its parts would answer."""
+
+    def states(self) -> dict[str, State]:
+        return self.answers  # type: ignore[attr-defined,no-any-return]
+
+    def deployed(self) -> Json:
+        return self.serves  # type: ignore[attr-defined,no-any-return]
+
+
+def running(values: Path, leases: list[Lease], overheads: dict[str, int] | None = None) -> Running:
     """A Hive that runs this file on two GPUs, one of which others use."""
     deployed = render(values)
     devices = (device("GPU-a"), device("GPU-b", foreign=3 * GIB))
     state = State(node="n", devices=devices, leases=tuple(leases), events=(), overheads=overheads or {})
-    apps = {one["name"]: {"deployed_app_config": one} for one in deployed.serve_config["applications"]}
-    return SimpleNamespace(
-        state=lambda: state,
-        serve=SimpleNamespace(details=lambda: {"applications": apps}),
-        run=SimpleNamespace(cluster=digest(deployed)),
-    )
+    hive = Running(Run(str(values), digest(deployed), "", "", "", ""), folders())
+    object.__setattr__(hive, "answers", {"n": state})
+    object.__setattr__(hive, "serves", deployed.serve_config)
+    return hive
 
 
-def test_beside_a_running_hive_what_is_not_touched_stays_and_the_rest_is_told(values: Path, tmp_path: Path) -> None:
+def test_beside_a_running_hive_what_is_not_touched_stays_and_the_rest_is_told(values: Path) -> None:
     values.write_text(VALUES.replace("source: ./m  ", "vram: 4Gi\n    source: ./m  "))
     hive = running(values, [lease("chat", "GPU-b"), lease("search", "GPU-a")])
     values.write_text(values.read_text().replace("search: {source: ./m, vram: 4Gi}", "code: {source: ./m, vram: 6Gi}"))
-    asked, changes = reading.upgrade(reading.read(values, tmp_path / "state" / "models", None, hive), hive)
+    asked, changes = reading.upgrade(reading.read(read_values(values), None, hive), hive)
     assert [(change.model, change.effect) for change in changes] == [("code", Effect.ADD), ("search", Effect.REMOVE)]
     found = plan(asked)
     held = {one.id: [(held.model, held.runs) for held in one.replicas] for one in found.devices}
@@ -190,13 +199,13 @@ def test_beside_a_running_hive_what_is_not_touched_stays_and_the_rest_is_told(va
     assert found.devices[1].free == int((24 - 0.5 - 0.25 - 3 - 4 - 6) * GIB)
 
 
-def test_an_edit_of_the_pods_restarts_all(values: Path, tmp_path: Path) -> None:
+def test_an_edit_of_the_pods_restarts_all(values: Path) -> None:
     values.write_text(VALUES.replace("source: ./m  ", "vram: 4Gi\n    source: ./m  "))
     hive = running(values, [lease("chat", "GPU-a")])
     values.write_text(values.read_text() + "ports: {serve: 8123}\n")
-    asked, changes = reading.upgrade(reading.read(values, tmp_path / "state" / "models", None, hive), hive)
+    asked, changes = reading.upgrade(reading.read(read_values(values), None, hive), hive)
     assert [(change.model, change.effect) for change in changes] == [("chat", Effect.RESTART)]
-    assert "make stop && make run" in changes[0].details
+    assert "hive down" in changes[0].details
     assert asked.running == ()
 
 
@@ -208,6 +217,6 @@ def test_what_the_agent_measured_of_this_very_engine_takes_the_place_of_the_mode
     kwargs = ModelArgs.model_validate(chat["args"]).engine_kwargs()
     fingerprint = sizing.fingerprint(found, kwargs, "NVIDIA L4", engine_versions())
     hive = running(values, [], overheads={fingerprint: GIB})
-    chat_model, search_model = plan(reading.read(values, models, None, hive)).models
+    chat_model, search_model = plan(reading.read(read_values(values), None, hive)).models
     assert (chat_model.overhead, chat_model.overhead_measured) == (GIB + sizing.SLACK_BYTES, True)
     assert not search_model.overhead_measured

@@ -12,6 +12,7 @@ import pytest
 
 from hive import HiveError, RayHive, values_file
 from hive.client import ray_hive
+from hive.rendering import Rendered, render_values
 from hive.serve_api import Application
 from hive.target import Edit, Report, Watch
 from tests.unit.hive.openai_server import OpenAIServer
@@ -49,6 +50,12 @@ class FakeHive:
 
     def values(self) -> dict[str, Any]:
         return copy.deepcopy(self.written)
+
+    def render(self, values: dict[str, Any]) -> Rendered:
+        return render_values(values)
+
+    def worker_cpus(self) -> int | None:
+        return None
 
     def change(self, edits: Sequence[Edit], report: Report, watch: Watch) -> None:
         if self.refuses:
@@ -177,12 +184,13 @@ def test_shutdown_takes_one_model_or_all(fake: FakeHive) -> None:
     hive = RayHive()
     hive.deploy_model("chat", "./m")
     hive.shutdown("chat")
-    assert list(fake.written["models"]) == ["other"]
-    with pytest.raises(HiveError, match="no model 'chat'\nFIX: the models are: other"):
-        hive.shutdown("chat")
+    assert {name: entry.get("replicas", 1) for name, entry in fake.written["models"].items()} == {"other": 1, "chat": 0}
+    with pytest.raises(HiveError, match=r"no model 'nobody'\nFIX: .*: other, chat"):
+        hive.shutdown("nobody")
     hive.deploy_model("chat", "./m")
+    assert fake.written["models"]["chat"]["replicas"] == 1
     hive.shutdown()
-    assert fake.written["models"] == {}
+    assert {entry["replicas"] for entry in fake.written["models"].values()} == {0}
 
 
 def test_it_asks_the_models_of_its_own_hive(fake: FakeHive, monkeypatch: pytest.MonkeyPatch) -> None:

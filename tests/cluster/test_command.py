@@ -1,0 +1,148 @@
+"""The `hive` command against a release, as a person uses it from outside: through the kubeconfig alone. The tests share
+one cluster and run in order."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hive.rendering import ROOT
+from tests.cluster.conftest import BOTH, LARGE, NAMESPACE, RELEASE, SMALL, Cluster, values, wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+ENGINE = ("--set", "engine.enforce_eager=true", "--set", "engine.worker_extension_cls=serve_app.amx.WithAmx")
+TINY = ("--max-model-len", "512", "--max-num-seqs", "4", "--set", "cpu=0.1", *ENGINE)
+
+
+class Hive:
+    """The command, with nothing of this project's own folders around it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+
+    def run(self, *arguments: str, release: str = RELEASE) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "KUBECONFIG": str(self.cluster.node.kubeconfig),
+            "HIVE_STATE_DIR": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "300",
+        }
+        command = [sys.executable, "-m", "hive.cli", "--release", release, "--namespace", NAMESPACE, *arguments]
+        return subprocess.run(
+            command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=800
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture(scope="module")
+def hive(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Hive:
+    return Hive(cluster, tmp_path_factory.mktemp("command"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def up(hive: Hive) -> str:
+    """Both models serve; installed by the command itself where nothing is yet."""
+    hive.cluster.asked = {"models": BOTH}
+    return hive("up", "-f", str(values(BOTH, hive.cluster.folder)))
+
+
+def test_up_waits_until_every_model_serves_and_says_where(hive: Hive, up: str) -> None:
+    assert "models: left, right" in up
+    assert hive.cluster.answers("left")
+    assert hive.cluster.answers("right")
+    again = hive.cluster.pids()
+    hive("up", "-f", str(values(BOTH, hive.cluster.folder)))
+    assert hive.cluster.pids() == again
+
+
+def test_status_shows_models_nodes_and_devices(hive: Hive) -> None:
+    status = hive.json("status")
+    assert {app["name"]: app["status"] for app in status["applications"]} == dict.fromkeys(BOTH, "RUNNING")
+    ((node, state),) = status["vram"].items()
+    assert {device["id"] for device in state["devices"]} == {LARGE, SMALL}
+    assert {replica["node"] for app in status["applications"] for replica in app["replicas"]} == {node}
+    shown = hive("status")
+    for words in (LARGE, SMALL, "left", "right", "ACTIVE", f"http://{RELEASE}-gateway.{NAMESPACE}/v1"):
+        assert words in shown
+
+
+def test_scale_is_a_revision_of_the_release_that_can_be_rolled_back(hive: Hive) -> None:
+    cluster = hive.cluster
+    before, revision = cluster.pids(), cluster.revision()
+    said = hive("scale", "left", "2")
+    assert f"revision {revision + 1}" in said
+    assert f"helm get values {RELEASE} -n {NAMESPACE}" in said
+    assert before["left"] < cluster.pids()["left"]
+    signed = {one["manager"] for one in cluster.service()["metadata"]["managedFields"]}
+    assert "helm" in signed
+    assert not any("python" in manager for manager in signed), "the helm of a person could not go on"
+    history = cluster.helm("history", RELEASE, "-n", NAMESPACE, "--max", "1", "-o", "json")
+    assert "models.left.replicas: 2" in json.loads(history.stdout)[0]["description"]
+    done = cluster.helm("rollback", RELEASE, str(revision), "-n", NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    wait_for("one replica is left", lambda: len(cluster.pids()["left"]) == 1)
+    assert cluster.pids()["right"] == before["right"]
+
+
+def test_deploy_adds_a_model_to_the_file_and_the_release_and_shutdown_turns_it_off(hive: Hive) -> None:
+    cluster = hive.cluster
+    before = cluster.pids()
+    file = values(BOTH, cluster.folder)
+    hive("deploy", "third", "./tiny", "--vram", "3Gi", *TINY, "-f", str(file))
+    assert cluster.devices("third") == {LARGE}
+    assert cluster.answers("third")
+    assert yaml.safe_load(file.read_text())["models"]["third"]["vram"] == "3Gi"
+    listed = {one["name"]: (one["listed"], one["running"], one["max_model_len"]) for one in hive.json("models")}
+    assert listed == dict.fromkeys(["left", "right", "third"], (True, 1, 512))
+    hive("shutdown", "third")
+    wait_for("its lease is gone", lambda: set(cluster.pids()) == set(BOTH))
+    assert {one["name"]: one["state"] for one in hive.json("models")}["third"] == "OFF"
+    assert cluster.pids() == before
+
+
+def test_what_has_no_room_is_refused_with_nothing_changed(hive: Hive) -> None:
+    revision = hive.cluster.revision()
+    done = hive.run("deploy", "big", "./tiny", "--vram", "90Gi", *TINY)
+    assert done.returncode == 1
+    assert "replica 1 of big (90.00 GiB) has no room" in done.stderr
+    assert "FIX: " in done.stderr
+    assert hive.cluster.revision() == revision
+
+
+def test_plan_says_what_a_file_would_do_to_the_release(hive: Hive) -> None:
+    file = values({"right": BOTH["right"] | {"maxModelLen": 256}}, hive.cluster.folder)
+    (hive.folder / "models").mkdir(exist_ok=True)
+    (hive.folder / "models" / "tiny").symlink_to(hive.cluster.folder / "models" / "tiny")
+    plan = json.loads(hive.run("plan", "-f", str(file), "--from-cluster", "--json").stdout)
+    assert [(change["model"], change["effect"]) for change in plan["changes"]] == [
+        ("left", "stops"),
+        ("right", "restarts"),
+    ]
+    assert {device["id"] for device in plan["devices"]} == {LARGE, SMALL}
+
+
+def test_chat_and_logs_come_through_the_api_server(hive: Hive) -> None:
+    assert hive("chat", "left", "hello", "--max-tokens", "3").startswith("hello")
+    logs = hive("logs", "left")
+    assert "Resolved architecture" in logs
+    done = hive.run("logs", "nobody")
+    assert (done.returncode, "those that are: left, right" in done.stderr) == (1, True)
+
+
+def test_a_release_that_is_not_there_is_said(hive: Hive) -> None:
+    done = hive.run("status", release="other")
+    assert done.returncode == 1
+    assert "ERROR: " in done.stderr
+    assert "other" in done.stderr
