@@ -260,9 +260,8 @@ def _name_rules(schema: Json, node: Json) -> Iterator[tuple[str, str]]:
 
 def _start_params(group: Json) -> dict[str, str]:
     """Flags of `ray start` for one group of workers, as KubeRay makes them: CPUs may stand in its resources."""
-    said: dict[str, str] = group["rayStartParams"]
     cpus = group.get("resources", {}).get("CPU")
-    return said | ({} if cpus is None else {"num-cpus": cpus})
+    return {**group["rayStartParams"], **({} if cpus is None else {"num-cpus": cpus})}
 
 
 def _documents(text: str) -> list[Json]:

@@ -38,9 +38,10 @@ def main(questions: str, model: str | None = None) -> int:
     model = model or next(card.id for card in cards if "generate" in card.model_dump()["tasks"])
     # Leave the progress bars to a terminal: these lines are the job's log.
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # `size` actors of one CPU each, wherever workers for jobs have it.
-    pool = ray.data.ActorPoolStrategy(size=1)
-    answers = ray.data.read_json(questions).map(Ask, fn_constructor_args=(model,), compute=pool)
+    # Reading and asking wait more than they work. All their CPUs must be free at once, beside that of this process.
+    rows = ray.data.read_json(questions, num_cpus=0.25)
+    pool = ray.data.ActorPoolStrategy(size=1)  # more of them ask more at a time
+    answers = rows.map(Ask, fn_constructor_args=(model,), compute=pool, num_cpus=0.25)
     failed = 0
     for answer in answers.iter_rows():
         print(json.dumps(answer), flush=True)

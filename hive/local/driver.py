@@ -142,16 +142,17 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
         check_fit(rendered, devices, where)
 
         report("Starting Ray's head")
-        head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where))
+        head = replace(rendered.head, command=_ray_start(_head_flags(rendered), where.ray))
         _launch(run, where, "head", head, gateway.job_environment(run, rendered.gateway, where))
         serve = ServeApi(run.dashboard_url, where.headers())
         processes.wait_until(serve.answers, run.processes[-1], where, START_SECONDS)
         for number, (group, names) in enumerate(workers):
             report(f"Starting Ray's worker {number} on {', '.join(names)}")
+            command = _ray_start(_worker_flags(group, ports["gcs"]), where.ray / str(number))
             env = {
                 "HIVE_DEVICES": ",".join(names),
                 "HIVE_CPUS": str(os.cpu_count()),
-                "KUBERAY_GEN_RAY_START_CMD": shlex.join(_ray_start(_worker_flags(group, ports["gcs"]), where)),
+                "KUBERAY_GEN_RAY_START_CMD": shlex.join(command),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
             # Raylets that start at one time take the same socket's name, and only one of them lives. And Serve must
@@ -234,17 +235,18 @@ def _worker_flags(group: rendering.WorkerGroup, gcs_port: int) -> dict[str, str]
     return {"address": f"{LOOPBACK}:{gcs_port}", **group.start_params}
 
 
-def _ray_start(flags: dict[str, str], where: Folders) -> list[str]:
+def _ray_start(flags: dict[str, str], folder: Path) -> list[str]:
+    """With a folder of its own for each node: one that gets a job's files replaces those of another node in the same
+    place, while the job runs there."""
     common = {
         "node-ip-address": LOOPBACK,
         "object-store-memory": str(OBJECT_STORE_BYTES),
         # Several Ray nodes share this host, so none of them takes these by number.
         "dashboard-agent-listen-port": "0",
         "metrics-export-port": "0",
+        "temp-dir": str(folder),
         "block": "",
     }
-    if "head" in flags:
-        common["temp-dir"] = str(where.ray)
     pairs = (flags | common).items()
     return ["ray", "start", *(f"--{name}={value}" if value else f"--{name}" for name, value in pairs)]
 
