@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import openai
-
 from hive.errors import HiveError
 
 
@@ -20,6 +18,8 @@ def ask(base_url: str, api_key: str | None, model: str, question: str, max_token
     Raises:
         HiveError: the model does not answer.
     """
+    import openai  # a second or more, which no other command needs
+
     client = openai.OpenAI(base_url=base_url, api_key=api_key or "unused", max_retries=0)
     try:
         stream = client.chat.completions.create(

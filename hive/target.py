@@ -1,6 +1,7 @@
 """One Hive to talk to and to change: the one of this machine, or a Helm release of a cluster. Commands and the Python
 client know this interface alone."""
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Remove:
 
 
 REMOVE: Final = Remove()
+LONGEST = 120  # characters that are shown of one edit
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Edit:
     def __str__(self) -> str:
         path = ".".join(self.path)
         return f"{path} removed" if self.value is REMOVE else f"{path}: {self.value}"
+
+
+def told(edits: Sequence[Edit]) -> str:
+    """The edits on one line, for people and Helm's history."""
+    return ", ".join(textwrap.shorten(str(edit), LONGEST) for edit in edits)
 
 
 class Target(Protocol):

@@ -15,7 +15,7 @@ from hive.errors import HiveError
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
 from hive.settling import Settling
-from hive.target import Edit, Report, Watch
+from hive.target import Edit, Report, Watch, told
 from release.changes import autoscaled, listed, outdated, running, templates
 from vram_agent.api import State
 
@@ -92,7 +92,7 @@ class ClusterHive:
         self.check(wanted)
         if self._file:
             values_file.write(self._file, text)
-        said = ", ".join(map(str, edits))
+        said = told(edits)
         self.apply(wanted, f"hive: {said}", report)
         report(f"{said}: revision {self.release.revision()} of {self.name}")
         if not self._file:

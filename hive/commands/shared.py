@@ -1,6 +1,7 @@
 """What the commands have in common: the two consoles, which Hive is meant, progress, errors and Ctrl-C."""
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from hive.serve_api import Application
 from hive.target import Target, Watch, target
 from vram_agent.api import State
 
+COMPLETION_SECONDS = 3
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 out = Console()
@@ -109,13 +111,18 @@ def _line(application: Application) -> str:
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of models for the shell; none where no Hive answers."""
-    try:
-        said = ctx.find_root().params
-        models = target(said.get("release"), said.get("namespace"), said.get("context")).values().get("models") or {}
-    except Exception:
-        return []
-    return [name for name in models if name.startswith(incomplete)]
+    """Names of models for the shell; none where no Hive answers at once."""
+    said, names = ctx.find_root().params, list[str]()
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # a completion says nothing but names
+            hive = target(said.get("release"), said.get("namespace"), said.get("context"))
+            names.extend(hive.values().get("models") or {})
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(COMPLETION_SECONDS)
+    return [name for name in names if name.startswith(incomplete)]
 
 
 Model = Annotated[str, typer.Argument(help="Name of the model.", autocompletion=complete_model)]

@@ -12,7 +12,7 @@ from hive.local import checks, driver
 from hive.local.run import Folders, Run, load
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
-from hive.target import Edit, Report, Watch
+from hive.target import Edit, Report, Watch, told
 from vram_agent.api import State
 
 
@@ -61,7 +61,7 @@ class LocalHive:
             )
         checks.check_fit(rendered, self.state().devices, self.where)
         values_file.write(file, text)
-        report(f"{file}: {', '.join(map(str, edits))}")
+        report(f"{file}: {told(edits)}")
         run = driver.start(rendered, file, self.where, report)
         for change in driver.apply(run, self.where, rendered, file, report):
             report(str(change))

@@ -137,6 +137,33 @@ def test_values_that_differ_are_named_by_their_paths() -> None:
     assert different({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": {}}) == ["a.c", "d", "e"]
 
 
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:9"}}]
+contexts: [{name: here, context: {cluster: here, user: me, namespace: llm}}]
+users: [{name: me, user: {token: t}}]
+"""
+
+
+def test_a_cluster_that_can_not_be_reached_is_told_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hive.cli import app as cli
+
+    file = tmp_path / "kubeconfig"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    result = CliRunner().invoke(cli, ["--release", "hive", "status"])
+    assert (result.exit_code, "ERROR: no cluster can be reached" in result.stderr) == (1, True)
+    file.write_text(KUBECONFIG)
+    result = CliRunner().invoke(cli, ["--release", "hive", "--context", "other", "status"])
+    assert (result.exit_code, "FIX: set KUBECONFIG, or --context" in result.stderr) == (1, True)
+    result = CliRunner().invoke(cli, ["--release", "hive", "models"])
+    assert (result.exit_code, "does not answer" in result.stderr) == (1, True)
+
+
 # -- views and commands ----------------------------------------------------------------------------------------------
 
 

@@ -202,6 +202,8 @@ def test_after_any_edit_the_file_says_what_it_said_with_that_edit_and_keeps_its_
     before = yaml.safe_load(text) or {}
     after = values_file.edit(text, [edit])
     assert yaml.safe_load(after) == by_hand(before, edit.path, edit.value)
+    if edit.value is not REMOVE:
+        assert reached(helm_python.values_from_yaml(after), edit.path) == edit.value, "Helm reads what was meant"
     if edit.value is not REMOVE and not isinstance(reached(before, edit.path[:1]), dict | list | str):
         assert comments(text) <= comments(after)
 
