@@ -1,7 +1,6 @@
 """Models that come, change and go: edits of the values of one Hive, whichever it is."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from hive.errors import HiveError
 from hive.plan import reading
@@ -21,7 +20,7 @@ def deploy(hive: Target, name: str, entry: Json, report: Report, watch: Watch) -
     """
     models = hive.values().get("models") or {}
     there = models.get(name)
-    whole = _merged(there or {}, entry)
+    whole = merged(there or {}, entry)
     if whole.get("replicas", 1) == 0 and "replicas" not in entry:  # it was shut down
         entry = {**entry, "replicas": 1}
         whole["replicas"] = 1
@@ -82,9 +81,10 @@ def _edits(path: tuple[str, ...], entry: Json) -> list[Edit]:
     return found
 
 
-def _merged(old: Json, new: Json) -> dict[str, Any]:
-    merged = dict(old)
+def merged(old: Json, new: Json) -> Json:
+    """One with the keys of the other, key by key all the way down."""
+    result = dict(old)
     for key, value in new.items():
-        before = merged.get(key)
-        merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-    return merged
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return result

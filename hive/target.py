@@ -57,6 +57,9 @@ class Target(Protocol):
     def gateway_url(self) -> str:
         """The one OpenAI address, without /v1. On a cluster a port-forward, open as long as this process lives."""
 
+    def addresses(self) -> list[str]:
+        """Where clients find the gateway, without /v1: nearest first; the first of a cluster is good inside it."""
+
     def api_key(self) -> str | None:
         """A key that may ask every model, or None where none is asked for."""
 

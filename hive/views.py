@@ -135,13 +135,13 @@ def events(states: Mapping[str, State]) -> RenderableType:
     return Group(Text("Events", style="italic"), *lines)
 
 
-def addresses(found: Sequence[Application], gateway_url: str) -> Group:
+def addresses(found: Sequence[Application], urls: Sequence[str]) -> Group:
     """Where to point an OpenAI client."""
     names = ", ".join(app.name for app in found) or "none yet"
     return Group(
         Text("OpenAI API, all models", style="bold"),
-        Text(f"  {gateway_url}/v1   models: {names}"),
-        Text(f"  or one model alone: {gateway_url}/models/NAME/v1", style="dim"),
+        *(Text(f"  {url}/v1   models: {names}") for url in urls),
+        Text(f"  or one model alone: {urls[0]}/models/NAME/v1", style="dim"),
     )
 
 

@@ -1,7 +1,10 @@
-"""A Helm release: its values, its history, and upgrades of it. Helm runs inside this process."""
+"""A Helm release: its values, its history, and changes of it. Helm comes with Hive; no `helm` has to be there."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import helm_python
@@ -12,7 +15,7 @@ from hive.errors import HiveError
 
 Json = dict[str, Any]
 T = TypeVar("T")
-HOOK_SECONDS = 600  # the Job after an upgrade has 300
+GIVE_UP_SECONDS = 60
 
 
 class Release:
@@ -23,7 +26,7 @@ class Release:
     """
 
     def __init__(self, name: str, namespace: str, context: str | None) -> None:
-        self.name, self.namespace = name, namespace
+        self.name, self.namespace, self._context = name, namespace, context
         self._helm = helm_python.Config(namespace=namespace, kube_context=context)
 
     def values(self) -> Json:
@@ -38,7 +41,7 @@ class Release:
         except helm_python.HelmNotFoundError:
             return None
         except helm_python.HelmError as error:
-            raise _said(error, self.name) from error
+            raise said(type(error).__name__, str(error), self.name) from error
         return found
 
     def exists(self) -> bool:
@@ -61,45 +64,60 @@ class Release:
         return found
 
     def upgrade(self, values: Json, description: str) -> None:
-        """A new revision with exactly these values. Ctrl-C makes Helm give up, and it says so in the history."""
-        chart, context = rendering.load_chart(), helm_python.HelmContext()
-        more: dict[str, Any] = {
-            "context": context,
-            "namespace": self.namespace,
-            "timeout": HOOK_SECONDS,
-            "description": description,
-        }
-        if self.exists():
-            self._run(lambda: self._helm.upgrade(chart, self.name, values, reset_values=True, **more), context)
-        else:
-            self._run(lambda: self._helm.install(chart, self.name, values, **more), context)
+        """A new revision with exactly these values, or the first one."""
+        self._change("upgrade", values=values, description=description)
 
     def uninstall(self) -> None:
         """End it and wait until its objects are gone."""
-        self._ask(lambda: self._helm.uninstall(self.name, wait="watcher", timeout=HOOK_SECONDS))
+        self._change("uninstall")
 
-    def _run(self, act: Callable[[], T], context: helm_python.HelmContext) -> T:
-        """In a thread of its own, because Go keeps Ctrl-C waiting."""
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(self._ask, act)
+    def _change(self, action: str, **arguments: Any) -> None:
+        """In a process that is called helm: Helm signs each field of an object with the name of its program, and would
+        refuse to change what a person's `helm` has signed, or let that one change what `python` has."""
+        request = {
+            "action": action,
+            "name": self.name,
+            "namespace": self.namespace,
+            "context": self._context,
+            "arguments": arguments,
+        }
+        program = str(Path(sys.executable).with_name("helm"))  # need not be there; Python finds its environment by it
+        with subprocess.Popen(
+            [program, "-m", "hive.cluster.helm"],
+            executable=sys.executable,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
             try:
-                return done.result()
+                answer, _ = process.communicate(json.dumps(request))
             except KeyboardInterrupt:
-                context.cancel()
+                process.wait(GIVE_UP_SECONDS)  # the terminal told it too
                 raise
+        if process.returncode:
+            try:
+                error = json.loads(answer)
+            except json.JSONDecodeError:
+                error = {"kind": "", "text": f"it ended with {process.returncode}"}
+            raise said(error["kind"], error["text"], self.name)
 
     def _ask(self, act: Callable[[], T]) -> T:
         try:
             return act()
         except helm_python.HelmError as error:
-            raise _said(error, self.name) from error
+            raise said(type(error).__name__, str(error), self.name) from error
 
 
-def _said(error: helm_python.HelmError, name: str) -> HiveError:
-    """Helm's words, with a mend."""
-    text = str(error)
-    if isinstance(error, helm_python.HelmNotFoundError):
+def said(kind: str, text: str, name: str) -> HiveError:
+    """Helm's words, with a mend.
+
+    Args:
+        kind: name of the error's class.
+    """
+    if kind == helm_python.HelmNotFoundError.__name__:
         return HiveError(f"there is no release {name}: {text}", "helm list -A; then --release and --namespace")
+    if "unreachable" in text:
+        return HiveError(f"Helm says: {text}", "kubectl cluster-info; or name another --context")
     if "no matches for kind" in text:
         return HiveError(f"Helm says: {text}", "install KubeRay's operator and its CRDs: hive doctor")
     if "another operation" in text:

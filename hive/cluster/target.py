@@ -10,6 +10,7 @@ import yaml
 from hive import agent_api, catalog, keys_of_all, placement, ray_nodes, rendering, replica_logs, serve_api, values_file
 from hive.changes import compare
 from hive.cluster.kubernetes import Kubernetes, port, runs
+from hive.cluster.objects import different, outside, waiting
 from hive.cluster.release import Release
 from hive.errors import HiveError
 from hive.rendering import Json, Rendered
@@ -47,6 +48,11 @@ class ClusterHive:
 
     def gateway_url(self) -> str:
         return self._forward("gateway", "http")
+
+    def addresses(self) -> list[str]:
+        labels = self._labels("gateway")
+        services, ingresses = (self.kubernetes.get(kind, labels) for kind in ("services", "ingresses"))
+        return outside(services, ingresses)
 
     def api_key(self) -> str | None:
         """From the Secret that `gateway.keysSecret` names, where this user may read it."""
@@ -172,12 +178,14 @@ class ClusterHive:
         names = {app["name"] for app in wanted["applications"]}
         deadline = time.monotonic() + WAIT_SECONDS
         settling = Settling(names, time.monotonic())
-        said = ""
+        said = set[str]()
         while time.monotonic() < deadline:
-            heard, found, problem = self._look(wanted)
+            heard, found, news = self._look(wanted)
             watch(found, self._states_that_answer())
-            if problem and problem != said:
-                report(said := problem)
+            for line in news:
+                if line not in said:
+                    said.add(line)
+                    report(line)
             if heard and settling.done(found, time.monotonic()) and self._listed(names):
                 return
             time.sleep(LOOK_SECONDS)
@@ -185,15 +193,16 @@ class ClusterHive:
             f"{self.name} is not as asked for after {WAIT_SECONDS} s", "it goes on without this command: hive status"
         )
 
-    def _look(self, wanted: Json) -> tuple[bool, list[Application], str]:
-        """Whether Serve has heard, its models, and what is in the way of asking it."""
+    def _look(self, wanted: Json) -> tuple[bool, list[Application], list[str]]:
+        """Whether Serve has heard, its models, and what is in the way."""
+        stuck = waiting(self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name}"))
         try:
             details = ServeApi(*self.dashboard()).details()
         except HiveError:
-            return False, [], waiting(self._all_pods()) or "Ray's head starts"
+            return False, [], stuck or ["Ray's head starts"]
         if compare(serve_api.deployed_config(details), wanted):
-            return False, serve_api.applications(details), "KubeRay's operator has not brought it to Ray Serve yet"
-        return True, self.applications(), waiting(self._all_pods())
+            return False, serve_api.applications(details), [*stuck, "KubeRay's operator brings it to Ray Serve"]
+        return True, self.applications(), stuck
 
     def _states_that_answer(self) -> dict[str, State]:
         try:
@@ -234,9 +243,6 @@ class ClusterHive:
     def _ray_pods(self) -> list[Json]:
         return self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name},ray.io/is-ray-node=yes")
 
-    def _all_pods(self) -> list[Json]:
-        return self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name}")
-
     def _forward(self, component: str, name: str) -> str:
         labels = self._labels(component)
         if component == "head" and (cluster := self._cluster()):  # a second one may come up beside it
@@ -272,30 +278,3 @@ class ClusterHive:
             return [node.worker for node in ray_nodes.workers(*self.dashboard())]
         except HiveError:
             return []
-
-
-def waiting(pods: Sequence[Json]) -> str:
-    """Why pods do not run yet, as Kubernetes says it; nothing where all do."""
-    said = []
-    for pod in pods:
-        status = pod.get("status", {})
-        states = [one.get("state", {}).get("waiting") for one in status.get("containerStatuses", [])]
-        reasons = [f"{one['reason']} {one.get('message', '')}".strip() for one in states if one]
-        for condition in status.get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                reasons.append(condition.get("message", "no node has room for it"))
-        if reasons:
-            said.append(f"{pod['metadata']['name']}: {reasons[0]}")
-    return "; ".join(said)
-
-
-def different(one: Json, other: Json, at: str = "") -> list[str]:
-    """Paths of the keys in which two sets of values differ."""
-    found = []
-    for key in sorted(one.keys() | other.keys()):
-        mine, theirs = one.get(key), other.get(key)
-        if isinstance(mine, dict) and isinstance(theirs, dict):
-            found += different(mine, theirs, f"{at}{key}.")
-        elif mine != theirs:
-            found.append(f"{at}{key}")
-    return found

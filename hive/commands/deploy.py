@@ -1,6 +1,6 @@
 """`hive deploy`: one model more, or another."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import helm_python
 import typer
@@ -8,6 +8,7 @@ import typer
 from hive import deploying
 from hive.commands.shared import Kept, chosen, out, report, watching
 from hive.errors import HiveError
+from hive.target import Json
 
 
 def deploy(
@@ -33,20 +34,27 @@ def deploy(
         "maxNumSeqs": max_num_seqs,
         "defaults": None if max_tokens is None else {"maxTokens": max_tokens},
     }
-    entry = {key: value for key, value in said.items() if value is not None} | parsed(sets or [])
+    entry: Json = {key: value for key, value in said.items() if value is not None}
+    entry = deploying.merged(entry, parsed(sets or []))
     hive = chosen(ctx).target(values)
     with watching(f"{model_id} goes on starting: hive status") as watch:
         deploying.deploy(hive, model_id, entry, report, watch)
     out.print(f"{model_id} serves.", markup=False)
 
 
-def parsed(sets: list[str]) -> dict[str, Any]:
-    """KEY=VALUE as Helm reads it.
+def parsed(sets: list[str]) -> Json:
+    """KEY=VALUE as Helm reads it: as JSON where it is that, else as text.
 
     Raises:
-        HiveError: it can't be read.
+        HiveError: one can't be read.
     """
-    try:
-        return helm_python.parse_set_string(",".join(sets)) if sets else {}
-    except helm_python.HelmValuesError as error:
-        raise HiveError(f"--set {' '.join(sets)}: {error}", "write --set engine.kv_cache_dtype=fp8") from error
+    found: Json = {}
+    for one in sets:
+        try:
+            found = deploying.merged(found, helm_python.parse_set_json(one))
+        except helm_python.HelmError:
+            try:
+                found = deploying.merged(found, helm_python.parse_set_string(one))
+            except helm_python.HelmError as error:
+                raise HiveError(f"--set {one}: {error}", "write --set engine.kv_cache_dtype=fp8") from error
+    return found

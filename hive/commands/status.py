@@ -13,7 +13,7 @@ class Status(BaseModel):
     """`hive status --json`."""
 
     name: str
-    gateway_url: str
+    addresses: list[str]
     applications: list[Application]
     vram: dict[str, State]  # by node
 
@@ -23,8 +23,8 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     hive = chosen(ctx).target()
     found, states = hive.applications(), hive.states()
     if as_json:
-        said = Status(name=hive.name, gateway_url=hive.gateway_url(), applications=found, vram=states)
+        said = Status(name=hive.name, addresses=hive.addresses(), applications=found, vram=states)
         print(said.model_dump_json(indent=2))
         return
     out.print(views.applications(found, states), views.vram(states), views.events(states))
-    out.print(views.addresses(found, hive.gateway_url()))
+    out.print(views.addresses(found, hive.addresses()))

@@ -1,6 +1,7 @@
 """`hive up`: make a values file so."""
 
 import os
+import shlex
 import shutil
 import sys
 from typing import Annotated
@@ -34,8 +35,8 @@ def up(
     found = hive.applications()
     if ask and model in {application.name for application in found}:
         answer(hive, model, question)
-    out.print(views.addresses(found, hive.gateway_url()), views.vram(hive.states()))
-    _say_next([application.name for application in found], hive)
+    out.print(views.addresses(found, hive.addresses()), views.vram(hive.states()))
+    _say_next([application.name for application in found], hive, said)
 
 
 def _local(values: ValuesFile) -> Target:
@@ -64,17 +65,21 @@ def _release(said: Chosen, values: ValuesFile) -> Target:
     return hive
 
 
-def _say_next(names: list[str], hive: Target) -> None:
-    """Three commands to try."""
+def _say_next(names: list[str], hive: Target, said: Chosen) -> None:
+    """Commands to try."""
     if not names:
         out.print("No models yet: add entries to `models` in the values file, and run this again.")
         return
-    key = "-H 'Authorization: Bearer KEY' " if hive.api_key() else ""
-    curl = (
-        f"curl {hive.gateway_url()}/v1/chat/completions {key}-H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
-    )
-    command = "hive" if shutil.which("hive") else os.path.relpath(sys.argv[0])
+    options = {"--release": said.release, "--namespace": said.namespace, "--context": said.context}
+    named = [part for name, value in options.items() if value for part in (name, value)]
+    command = shlex.join(["hive" if shutil.which("hive") else os.path.relpath(sys.argv[0]), *named])
+    lines = [f"{command} chat {names[0]} 'What is the capital of Italy?'", f"{command} status"]
+    if said.release is None:
+        key = f'-H "Authorization: Bearer $(head -qn1 {folders().keys}/* | head -n1)" ' if hive.api_key() else ""
+        lines.append(
+            f"curl {hive.gateway_url()}/v1/chat/completions {key}-H 'Content-Type: application/json' "
+            f'-d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}\''
+        )
     out.print("[bold]Next[/bold]")
-    for line in (f"{command} chat {names[0]} 'What is the capital of Italy?'", f"{command} status", curl):
+    for line in lines:
         out.print(Text(f"  {line}"), soft_wrap=True)  # to copy

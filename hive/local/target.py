@@ -30,6 +30,9 @@ class LocalHive:
     def gateway_url(self) -> str:
         return self.run.gateway_url
 
+    def addresses(self) -> list[str]:
+        return [self.run.gateway_url]
+
     def api_key(self) -> str | None:
         return keys_of_all.choose(keys.read(self.where.keys), self.values())
 

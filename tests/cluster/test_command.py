@@ -74,7 +74,7 @@ def test_status_shows_models_nodes_and_devices(hive: Hive) -> None:
     assert {device["id"] for device in state["devices"]} == {LARGE, SMALL}
     assert {replica["node"] for app in status["applications"] for replica in app["replicas"]} == {node}
     shown = hive("status")
-    for words in (LARGE, SMALL, "left", "right", "ACTIVE", "/v1"):
+    for words in (LARGE, SMALL, "left", "right", "ACTIVE", f"http://{RELEASE}-gateway.{NAMESPACE}/v1"):
         assert words in shown
 
 
@@ -122,6 +122,9 @@ def test_scale_is_a_revision_of_the_release_that_can_be_rolled_back(hive: Hive) 
     assert f"revision {revision + 1}" in said
     assert f"helm get values {RELEASE} -n {NAMESPACE}" in said
     assert before["left"] < cluster.pids()["left"]
+    signed = {one["manager"] for one in cluster.service()["metadata"]["managedFields"]}
+    assert "helm" in signed
+    assert not any("python" in manager for manager in signed), "the helm of a person could not go on"
     history = cluster.helm("history", RELEASE, "-n", NAMESPACE, "--max", "1", "-o", "json")
     assert "models.left.replicas: 2" in json.loads(history.stdout)[0]["description"]
     done = cluster.helm("rollback", RELEASE, str(revision), "-n", NAMESPACE)

@@ -15,11 +15,19 @@ import pytest
 import yaml
 
 from hive import views
+from hive.commands.shared import INTERRUPTED
 from hive.local import driver
-from tests.local.conftest import Sandbox, make_sandbox, tiny
+from tests.local.conftest import Sandbox, make_sandbox, tiny, wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
 FLAGS = ("--vram", "2560Mi", "--max-model-len", "256", "--max-num-seqs", "4", "--set", "cpu=0.1")
+# A shell's background jobs, and what they start, ignore Ctrl-C.
+WITH_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from hive.cli import app
+app()
+"""
 COMMENT = "# Edited by people as well.\n"
 
 
@@ -74,6 +82,25 @@ def test_scale_adds_a_replica_and_leaves_the_others(sandbox: Sandbox) -> None:
     assert after["first"] == before["first"]
     run(sandbox, "scale", "second", "1")
     assert len(sandbox.pids()["second"]) == 1
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_model(sandbox: Sandbox) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WITH_CTRL_C, "scale", "second", "2"],
+        env=os.environ | {"HIVE_STATE_DIR": str(sandbox.folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("STARTING" in line for line in process.stdout), "it waits"
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == INTERRUPTED, said
+    assert said == "second goes on to 2 replicas: hive status\n"
+    wait_for("both replicas serve", lambda: len(sandbox.pids()["second"] - {None}) == 2)
+    run(sandbox, "scale", "second", "1")
 
 
 def test_status_joins_every_replica_with_its_lease(sandbox: Sandbox) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hive import deploying, values_file
+from hive.commands.deploy import parsed
 from hive.errors import HiveError
 from hive.local.run import Run, folders
 from hive.local.target import LocalHive
@@ -108,3 +109,12 @@ def test_shutdown_keeps_entries_that_the_chart_takes(hive: Changed) -> None:
     )
     assert "search: its autoscaling goes" in said[0]
     assert hive.render(hive.values()).serve_config["applications"] == []
+
+
+def test_what_is_set_is_read_as_json_where_it_is_that_and_else_as_text() -> None:
+    sets = ["cpu=0.1", "engine.kv_cache_dtype=fp8", "engine.enforce_eager=true", 'aliases=["x"]', "engine.seed=1"]
+    assert parsed(sets) == {
+        "cpu": 0.1, "engine": {"kv_cache_dtype": "fp8", "enforce_eager": True, "seed": 1}, "aliases": ["x"],
+    }  # fmt: skip
+    with pytest.raises(HiveError, match="--set nonsense: "):
+        parsed(["cpu=1", "nonsense"])

@@ -8,7 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
-from hive.cluster.target import different, waiting
+from hive.cluster import release
+from hive.cluster.objects import different, outside, waiting
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
@@ -119,18 +120,37 @@ def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
 
+def pod(name: str, *states: Any, **status: Any) -> dict[str, Any]:
+    containers = [{"name": "main", "state": now, "lastState": last} for now, last in states]
+    return {"metadata": {"name": name}, "status": {"containerStatuses": containers} | status}
+
+
 def test_what_keeps_a_pod_from_running_is_told_in_kubernetes_words() -> None:
-    pending = {
-        "metadata": {"name": "w"},
-        "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no GPU"}]},
+    nowhere = [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no GPU"}]
+    pulling = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    back_off = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    ended = {"terminated": {"reason": "StartError", "message": "no python"}}
+    usual = {"waiting": {"reason": "ContainerCreating"}}
+    pods = [pod("p", conditions=nowhere), pod("a", (pulling, {})), pod("b", (back_off, ended)), pod("c", (usual, {}))]
+    assert waiting([*pods, pod("d", ({"running": {}}, ended))]) == [
+        "p waits for a node: 0/1 nodes: no GPU",
+        "a, main: ErrImagePull no such image",
+        "b, main: CrashLoopBackOff no python",
+    ]
+
+
+def test_a_gateway_has_an_address_in_the_cluster_and_those_that_lead_to_it() -> None:
+    service: dict[str, Any] = {
+        "metadata": {"name": "hive-gateway", "namespace": "llm"},
+        "spec": {"ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}},
     }
-    pulling = {
-        "metadata": {"name": "h"},
-        "status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]},
-    }
-    fine = {"metadata": {"name": "f"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}}
-    assert waiting([pending, fine, pulling]) == "w: 0/1 nodes: no GPU; h: ErrImagePull no image"
-    assert waiting([fine]) == ""
+    ingress = {"spec": {"tls": [{}], "rules": [{"host": "llm.example.com"}]}}
+    assert outside([service], [ingress]) == [
+        "http://hive-gateway.llm", "http://192.0.2.7", "https://llm.example.com",
+    ]  # fmt: skip
+    service["spec"]["ports"][0]["port"] = 8080
+    assert outside([service | {"status": {}}], []) == ["http://hive-gateway.llm:8080"]
 
 
 def test_values_that_differ_are_named_by_their_paths() -> None:
@@ -162,6 +182,31 @@ def test_a_cluster_that_can_not_be_reached_is_told_with_the_mend(
     assert (result.exit_code, "FIX: set KUBECONFIG, or --context" in result.stderr) == (1, True)
     result = CliRunner().invoke(cli, ["--release", "hive", "models"])
     assert (result.exit_code, "does not answer" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "fix"),
+    [
+        ("HelmNotFoundError", "release: not found", "helm list -A"),
+        ("HelmKubeError", "kubernetes cluster unreachable: refused", "kubectl cluster-info"),
+        ("HelmReleaseError", 'no matches for kind "RayService" in version "ray.io/v1"', "KubeRay"),
+        ("HelmReleaseError", "another operation (upgrade) is in progress", "helm rollback hive"),
+        ("HelmReleaseError", "post-upgrade hooks failed", "helm rollback hive"),
+    ],
+)
+def test_helms_errors_have_a_mend(kind: str, text: str, fix: str) -> None:
+    error = release.said(kind, text, "hive")
+    assert text in error.what
+    assert fix in error.fix
+
+
+def test_a_change_that_helm_refuses_is_told_by_the_process_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with pytest.raises(HiveError, match="Helm says: kubernetes cluster unreachable"):
+        release.Release("hive", "llm", None).upgrade({}, "a test")
 
 
 # -- views and commands ----------------------------------------------------------------------------------------------
