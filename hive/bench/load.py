@@ -112,7 +112,8 @@ async def send(
 
     first, *others = asked
     try:
-        outcome = await asyncio.wait_for(_ask(client, load, first), load.max_seconds)
+        short = load.model_copy(update={"output_tokens": 1})
+        outcome = await asyncio.wait_for(_ask(client, short, first), load.max_seconds)
     except TimeoutError:
         outcome = Failure(UNFINISHED)
     if isinstance(outcome, Failure):

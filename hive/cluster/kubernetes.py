@@ -47,8 +47,7 @@ class Kubernetes:
         Raises:
             HiveError: the API server refuses, or does not answer.
         """
-        with _asking():
-            return self._objects(kind, namespace=self.namespace, label_selector=labels)
+        return self._list(kind, namespace=self.namespace, label_selector=labels)
 
     def all(self, kind: str, *, everywhere: bool = False) -> list[Json]:
         """All objects of a kind, in this namespace or in all.
@@ -56,21 +55,15 @@ class Kubernetes:
         Raises:
             HiveError: the API server refuses, or does not answer.
         """
-        with _asking():
-            return self._objects(kind, namespace=kr8s.ALL if everywhere else self.namespace)
+        return self._list(kind, namespace=kr8s.ALL if everywhere else self.namespace)
 
-    def one(self, kind: str, name: str) -> Json:
-        """One object of this namespace.
-
-        Raises:
-            Refused: it is not there, or may not be read.
-            HiveError: the API server does not answer.
-        """
+    def _list(self, kind: str, **more: Any) -> list[Json]:
         with _asking():
-            found = self._objects(kind, name, namespace=self.namespace)
-        if not found:  # kr8s looks for it in a list
-            raise Refused(f"there is no {name} among {kind} of namespace {self.namespace}", 404)
-        return found[0]
+            found = self._api.get(kind, raw=True, **more)
+            try:
+                return [cast("Json", one) for one in found]
+            except ValueError as error:
+                raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
 
     def version(self) -> str:
         """Of the API server, like v1.34.4.
@@ -81,20 +74,29 @@ class Kubernetes:
         with _asking():
             return str(self._api.version()["gitVersion"])
 
+    def entries(self, secret: str) -> dict[str, str]:
+        """The entries of a Secret.
+
+        Raises:
+            Refused: it is not there, or may not be read.
+            HiveError: the API server does not answer.
+        """
+        found = Secret({"metadata": {"name": secret, "namespace": self.namespace}}, api=self._api)
+        with _asking():
+            found.refresh()
+        data: Json = found.to_dict().get("data", {})
+        return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
+
     def secret(self, name: str) -> dict[str, str] | None:
         """The entries of a Secret, or None where it is not there or may not be read.
 
         Raises:
             HiveError: the API server does not answer.
         """
-        found = Secret({"metadata": {"name": name, "namespace": self.namespace}}, api=self._api)
         try:
-            with _asking():
-                found.refresh()
+            return self.entries(name)
         except Refused:
             return None
-        data: Json = found.to_dict().get("data", {})
-        return {key: base64.b64decode(value).decode(errors="replace") for key, value in data.items()}
 
     def has_namespace(self) -> bool:
         """Whether the namespace is there, as far as may be seen."""
@@ -104,13 +106,6 @@ class Kubernetes:
         except Refused as error:
             return error.status != 404
         return True
-
-    def _objects(self, kind: str, *names: str, **more: Any) -> list[Json]:
-        found = self._api.get(kind, *names, raw=True, **more)
-        try:
-            return [cast("Json", one) for one in found]
-        except ValueError as error:
-            raise HiveError(f"the cluster knows no {kind}", "install KubeRay's operator and its CRDs") from error
 
     def forward(self, labels: str, port: int, node: str | None = None) -> str:
         """URL of a port of whichever pod has these labels and runs, now and later, as long as this process lives.

@@ -57,7 +57,7 @@ class Reader:
         found = {}
         for name in names:
             try:
-                found[name] = sorted(self.kubernetes.one("secrets", name).get("data") or {})
+                found[name] = sorted(self.kubernetes.entries(name))
             except Refused as error:
                 _forbidden(error, "get", "secrets")
                 if error.status != 404:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import httpx
 
 from hive import ray_nodes
-from hive.doctor import ray
+from hive.doctor import ray_cluster
 from hive.doctor.finding import Finding, Group, checked, failed, ok
 from hive.doctor.jobs import RayApi
 from hive.errors import HiveError
@@ -33,11 +33,13 @@ def groups(target: Target, ray_version: Callable[[], str], hosts: Hosts) -> Iter
 
     def nodes() -> Iterator[Finding]:
         found = ray_nodes.workers(*dashboard)
-        return ray.nodes(found, hosts(found), target.states())
+        return ray_cluster.nodes(found, hosts(found), target.states())
 
-    yield checked("Ray", lambda: ray.version(api.version(), ray_version()), lambda: ray.jobs(api.jobs()))
+    yield checked(
+        "Ray", lambda: ray_cluster.version(api.version(), ray_version()), lambda: ray_cluster.jobs(api.jobs())
+    )
     yield checked("VRAM that Ray offers", nodes)
-    yield checked("CPUs", lambda: ray.stress(api.stress()))
+    yield checked("CPUs", lambda: ray_cluster.stress(api.stress()))
     yield checked("Answers", lambda: answers(target))
 
 

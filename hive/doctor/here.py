@@ -1,7 +1,6 @@
 """The local Hive, or the machine where one shall run: which check gets what."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from hive import rendering
 from hive.changes import compare
@@ -49,9 +48,7 @@ def _gateway(hive: LocalHive) -> Iterator[Finding]:
     if gateway.answers(hive.gateway_url()):
         yield ok(f"the gateway answers at {hive.gateway_url()}")
     else:
-        yield failed(
-            f"the gateway at {hive.gateway_url()} does not answer", f"hive up -f {hive.run.values} starts it again"
-        )
+        yield failed(f"the gateway at {hive.gateway_url()} does not answer", f"hive up -f {hive.run.values}")
 
 
 def _sources(hive: LocalHive) -> Iterator[Finding]:
@@ -62,7 +59,7 @@ def _sources(hive: LocalHive) -> Iterator[Finding]:
         for one in error.errors:
             yield failed(one.what, one.fix)
     else:
-        yield ok(f"{Path(hive.run.values)} is valid, and the models that it names are there")
+        yield ok(f"{hive.run.values} is valid, and the models that it names are there")
 
 
 def unapplied(file: str, runs: Json, asked: Json) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hive.cluster.objects import waiting
 from hive.doctor.finding import Finding, failed, ok, warning
 
 Json = dict[str, Any]
@@ -23,16 +24,18 @@ def running(pods: Sequence[Json]) -> Iterator[Finding]:
     """Every pod is placed and every container runs."""
     troubled = 0
     for pod in pods:
-        name = pod["metadata"]["name"]
-        for reason, message in _reasons(pod):
-            troubled += 1
-            text = f"{reason}: {message}" if message else reason
-            yield failed(f"pod {name}: {text}", _mend(text, pod))
-        restarts = sum(one.get("restartCount", 0) for one in _containers(pod))
+        meta, status = pod["metadata"], pod.get("status", {})
+        reasons = waiting([pod])
+        if status.get("phase") == "Failed":
+            reasons.append(f"{meta['name']}: {status.get('reason', 'failed')} {status.get('message', '')}".strip())
+        for reason in reasons:
+            known = next((fix for words, fix in MENDS.items() if words in reason), None)
+            yield failed(f"pod {reason}", known or f"kubectl -n {meta['namespace']} describe pod {meta['name']}")
+        restarts = sum(one.get("restartCount", 0) for one in status.get("containerStatuses", []))
         if restarts >= MANY_RESTARTS:
-            troubled += 1
-            fix = f"kubectl -n {pod['metadata']['namespace']} logs --previous {name}"
-            yield warning(f"pod {name} was restarted {restarts} times", fix)
+            fix = f"kubectl -n {meta['namespace']} logs --previous {meta['name']}"
+            yield warning(f"pod {meta['name']} was restarted {restarts} times", fix)
+        troubled += bool(reasons) or restarts >= MANY_RESTARTS
     if pods and not troubled:
         yield ok(f"{len(pods)} pods run")
 
@@ -49,29 +52,3 @@ def refused(events: Sequence[Json]) -> Iterator[Finding]:
         # Events outlive what they tell of, by an hour.
         when = event.get("lastTimestamp") or event.get("eventTime") or "lately"
         yield warning(f"{kind} {name} could not make a pod ({when}): {event['message']}", fix)
-
-
-def _reasons(pod: Json) -> Iterator[tuple[str, str]]:
-    status = pod.get("status", {})
-    if status.get("phase") == "Pending":
-        for one in status.get("conditions", []):
-            if one["type"] == "PodScheduled" and one["status"] == "False":
-                yield "is not placed", one.get("message", one.get("reason", ""))
-    if status.get("phase") == "Failed":
-        yield status.get("reason", "failed"), status.get("message", "")
-    for container in _containers(pod):
-        waiting = container.get("state", {}).get("waiting", {})
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            ended = container.get("lastState", {}).get("terminated", {})
-            why = waiting.get("message", "")
-            yield f"{container['name']} {waiting['reason']}", f"{ended['reason']}; {why}" if "reason" in ended else why
-
-
-def _containers(pod: Json) -> list[Json]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-
-
-def _mend(text: str, pod: Json) -> str:
-    known = next((fix for words, fix in MENDS.items() if words in text), None)
-    return known or f"kubectl -n {pod['metadata']['namespace']} describe pod {pod['metadata']['name']}"

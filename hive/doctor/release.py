@@ -72,7 +72,7 @@ def secrets_there(wanted: set[Reference], found: Mapping[str, Sequence[str]], na
         elif not found[name]:
             yield failed(f"Secret {name} is empty", f"{make} --dry-run=client -o yaml | kubectl apply -f -")
         else:
-            yield ok(f"Secret {name} has {key or f'{len(found[name])} entries'}")
+            yield ok(f"Secret {name} has {key or f'entries: {len(found[name])}'}")
 
 
 def drift(service: Json | None, asked: Json, cluster: Json | None, pods: Sequence[Json]) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ class Refusing(Kubernetes):
     def all(self, kind: str, *, everywhere: bool = False) -> list[dict[str, Any]]:
         raise Refused("no", self.status)
 
-    def one(self, kind: str, name: str) -> dict[str, Any]:
+    def entries(self, secret: str) -> dict[str, str]:
         raise Refused("no", self.status)
 
 

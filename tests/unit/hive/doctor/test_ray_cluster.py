@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hive.doctor import ray
+from hive.doctor import ray_cluster
 from hive.doctor.finding import Verdict
 from hive.placement import Worker
 from hive.ray_nodes import RayNode
@@ -21,17 +21,17 @@ def worker(address: str, mib: int, devices: int = 1) -> RayNode:
 
 
 def nodes(*found: RayNode, of: State) -> list[Verdict]:
-    return verdicts(ray.nodes(found, {"1.1": "n1", "1.2": "n1"}, {"n1": of}))
+    return verdicts(ray_cluster.nodes(found, {"1.1": "n1", "1.2": "n1"}, {"n1": of}))
 
 
 def test_the_version_is_that_of_the_values() -> None:
-    assert only(ray.version({"ray_version": "2.60.0"}, "2.60.0")).verdict is OK
-    assert only(ray.version({"ray_version": "2.59.0"}, "2.60.0")).verdict is WARNING
+    assert only(ray_cluster.version({"ray_version": "2.60.0"}, "2.60.0")).verdict is OK
+    assert only(ray_cluster.version({"ray_version": "2.59.0"}, "2.60.0")).verdict is WARNING
 
 
 def test_jobs_are_counted() -> None:
     found = [{"status": "RUNNING"}, {"status": "SUCCEEDED"}, {"status": "PENDING"}]
-    assert "3 jobs, 2 of them not ended" in only(ray.jobs(found)).what
+    assert "3 jobs, 2 of them not ended" in only(ray_cluster.jobs(found)).what
 
 
 def test_workers_offer_what_their_agent_grants() -> None:
@@ -70,19 +70,19 @@ def line(node: str, **more: Any) -> str:
 
 
 def test_each_node_computes() -> None:
-    finding = only(ray.stress(f"2026 INFO worker.py connecting\n{line('abcdefgh12')}\n"))
+    finding = only(ray_cluster.stress(f"2026 INFO worker.py connecting\n{line('abcdefgh12')}\n"))
     assert finding.verdict is OK
     assert "abcdefgh: 2 hashed 1000 MiB in 2.0 s, 250 MiB/s each" in finding.what
 
 
 def test_a_node_that_fails_or_is_slow_is_said() -> None:
     slow, dead = line("slow", mib=400), json.dumps({"node": "dead", "ok": False, "error": "NodeDiedError"})
-    assert verdicts(ray.stress("\n".join([line("a"), line("b"), slow, dead]))) == [OK, OK, WARNING, FAILED]
-    assert "NodeDiedError" in only(ray.stress(dead)).what
+    assert verdicts(ray_cluster.stress("\n".join([line("a"), line("b"), slow, dead]))) == [OK, OK, WARNING, FAILED]
+    assert "NodeDiedError" in only(ray_cluster.stress(dead)).what
     wrong = line("wrong", ok=False, mib=-1)
-    assert "reckoned wrong" in only(ray.stress(wrong)).what
+    assert "reckoned wrong" in only(ray_cluster.stress(wrong)).what
 
 
 def test_a_job_without_a_word_is_a_failure_with_its_last_ones() -> None:
-    assert "ModuleNotFoundError" in only(ray.stress("Traceback\nModuleNotFoundError: ray")).what
-    assert only(ray.stress("")).verdict is FAILED
+    assert "ModuleNotFoundError" in only(ray_cluster.stress("Traceback\nModuleNotFoundError: ray")).what
+    assert only(ray_cluster.stress("")).verdict is FAILED
