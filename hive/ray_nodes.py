@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import httpx
 
 from hive.errors import HiveError
-from hive.placement import Worker
+from hive.placement import CPUS, Worker
 from hive.serve_api import Json
 
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # as the chart and serve_app/worker.py name it
@@ -32,5 +32,5 @@ def read(answer: Json) -> list[Worker]:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):
-                found.append(Worker(int(mib), int(said[1] or 1), has.get("CPU", 0.0), has.get("memory", 0.0)))
+                found.append(Worker(int(mib), int(said[1] or 1), has.get(CPUS, 0.0), has.get("memory", 0.0)))
     return found
