@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from hive.errors import HiveError
-from hive.placement import Worker
+from hive.placement import CPUS, Worker
 from hive.serve_api import Json
 
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # as the chart and serve_app/worker.py name it
@@ -41,6 +41,6 @@ def read(answer: Json) -> list[RayNode]:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):
-                worker = Worker(int(mib), int(said[1] or 1), has.get("CPU", 0.0), has.get("memory", 0.0))
+                worker = Worker(int(mib), int(said[1] or 1), has.get(CPUS, 0.0), has.get("memory", 0.0))
                 found.append(RayNode(node["node_ip"], worker))
     return found
