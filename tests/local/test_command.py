@@ -105,6 +105,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_model(sandbox: Sandbox) -> None:
 
 def test_status_joins_every_replica_with_its_lease(sandbox: Sandbox) -> None:
     hive = sandbox.hive
+    wait_for("the lease of the replica that went is gone", lambda: len(hive.state().leases) == 2)
     for app in hive.applications():
         for replica, lease in views.leases_of(app, hive.states()):
             assert replica is not None
