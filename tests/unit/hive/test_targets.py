@@ -94,7 +94,11 @@ def test_the_catalog_has_every_entry_and_what_runs_without_one() -> None:
 def test_workers_are_what_bring_vram(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
         {"state": "ALIVE", "node_ip": "a", "resources_total": {"vram_mib": 7424.0, "model_cpus": 4.0, "memory": 8.0}},
-        {"state": "ALIVE", "node_ip": "b", "resources_total": {"vram_mib_x2": 9000.0, "model_cpus": 1.0, "memory": 8.0}},
+        {
+            "state": "ALIVE",
+            "node_ip": "b",
+            "resources_total": {"vram_mib_x2": 9000.0, "model_cpus": 1.0, "memory": 8.0},
+        },
         {"state": "DEAD", "resources_total": {"vram_mib": 1.0}},
         {"state": "ALIVE", "resources_total": {"CPU": 4.0}},
     ]
