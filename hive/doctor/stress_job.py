@@ -1,6 +1,6 @@
 """A Ray job, and the one file here that imports Ray: it is sent to the cluster as text and never imported by Hive.
 
-Every node with CPUs hashes for a moment on all of them. Prints one line of JSON for each node.
+Every node with CPUs, for jobs or for replicas, hashes for a moment on all of them. Prints one line of JSON for each node.
 """
 
 import concurrent.futures
@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 SECONDS = 2.0
 BLOCK = bytes(1 << 20)
 DIGEST = hashlib.sha256(BLOCK).hexdigest()
+CPUS = ("CPU", "model_cpus")  # Ray's own, and those of replicas, as serve_app/worker.py names them
 WAIT_SECONDS = 90  # a node that does not start a task until then is not well
 
 
@@ -40,9 +41,9 @@ ray.init(log_to_driver=False, logging_level="ERROR")
 tasks = {
     node["NodeID"]: stress.options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    ).remote(max(1, int(node["Resources"]["CPU"])))
+    ).remote(max(1, int(cpus)))
     for node in ray.nodes()
-    if node["Alive"] and node["Resources"].get("CPU")
+    if node["Alive"] and (cpus := sum(node["Resources"].get(kind, 0) for kind in CPUS))
 }
 _, late = ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=WAIT_SECONDS) if tasks else ([], [])
 for node, task in tasks.items():
