@@ -1,6 +1,6 @@
 """A Ray job, and the one file here that imports Ray: it is sent to the cluster as text and never imported by Hive.
 
-Every node with CPUs, for jobs or for replicas, hashes for a moment on all of them. Prints one line of JSON for each node.
+Every node with CPUs, for jobs or for replicas, hashes for a moment on all of them. It prints a line of JSON for each.
 """
 
 import concurrent.futures
