@@ -25,10 +25,10 @@ def find(base_url: str | None = None, api_key: str | None = None) -> Address:
     if url := base_url or os.environ.get("OPENAI_BASE_URL"):
         return Address(url, api_key or os.environ.get("OPENAI_API_KEY"))
     # Helm and what else runs a Hive is read only where one is needed.
-    from hive.target import target
+    from hive.connect import connect
 
     try:
-        hive = target()
+        hive = connect()
     except HiveError as error:
         raise HiveError(
             "no Hive is found: no base_url is given, OPENAI_BASE_URL is not set, and none runs on this machine",

@@ -14,9 +14,10 @@ from hive import deploying, views
 from hive.client import addresses
 from hive.client.addresses import Address
 from hive.client.inference import Inference
+from hive.connect import connect
 from hive.plan import reading
 from hive.serve_api import Application
-from hive.target import REMOVE, Edit, Json, Report, Watch, target
+from hive.target import REMOVE, Edit, Json, Report, Watch
 from vram_agent.api import GIB, MIB, State
 
 log = logging.getLogger("hive")
@@ -58,7 +59,7 @@ class RayHive(Inference):
         context: str | None = None,
         values: Path | str | None = None,
     ) -> None:
-        self.target = target(release, namespace, context, None if values is None else Path(values))
+        self.target = connect(release, namespace, context, None if values is None else Path(values))
 
     def deploy_model(  # noqa: PLR0917  (as its users know it)
         self,

@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.text import Text
 
 from hive import views
+from hive.connect import connect
 from hive.errors import HiveError
 from hive.serve_api import Application
-from hive.target import Target, Watch, target
+from hive.target import Target, Watch
 from vram_agent.api import State
 
 COMPLETION_SECONDS = 3
@@ -55,12 +56,12 @@ class Chosen:
     context: str | None
 
     def target(self, values_file: Path | None = None) -> Target:
-        """It; see `hive.target.target`.
+        """It; see `hive.connect.connect`.
 
         Raises:
             HiveError: there is none.
         """
-        return target(self.release, self.namespace, self.context, values_file)
+        return connect(self.release, self.namespace, self.context, values_file)
 
 
 def chosen(ctx: typer.Context) -> Chosen:
@@ -116,7 +117,7 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
 
     def ask() -> None:
         with contextlib.suppress(Exception):  # a completion says nothing but names
-            hive = target(said.get("release"), said.get("namespace"), said.get("context"))
+            hive = connect(said.get("release"), said.get("namespace"), said.get("context"))
             names.extend(hive.values().get("models") or {})
 
     asking = threading.Thread(target=ask, daemon=True)

@@ -75,7 +75,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHive]:
     monkeypatch.setenv("HIVE_STATE_DIR", str(tmp_path))
     server = OpenAIServer()
     fake = FakeHive(server)
-    monkeypatch.setattr(ray_hive, "target", lambda *_: fake)
+    monkeypatch.setattr(ray_hive, "connect", lambda *_: fake)
     yield fake
     server.close()
 
