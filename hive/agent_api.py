@@ -17,7 +17,8 @@ def read_state(url: str) -> State:
         response.raise_for_status()
     except httpx.HTTPError as error:
         raise HiveError(
-            f"no VRAM agent answers at {url} ({error!r})", "see its log, or: make stop && make run"
+            f"no VRAM agent answers at {url} ({error!r})",
+            "`hive up` starts it again on this machine; on a cluster see its pod",
         ) from error
     return State.model_validate_json(response.text)
 

@@ -95,7 +95,7 @@ class ServeApi:
         except httpx.TransportError as error:
             raise HiveError(
                 f"Ray's dashboard at {self.url} does not answer ({error!r})",
-                "look into the logs, or: make stop && make run",
+                "look into the logs of Ray's head; on this machine also: hive down, hive up",
             ) from error
         if response.is_error:
             raise HiveError(f"Ray Serve answers {response.status_code}: {response.text[-2000:]}", "see the message")

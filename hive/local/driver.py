@@ -24,6 +24,7 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 DRAIN_SECONDS = 90
 END_SECONDS = 20
+ANEW = "start it anew: hive down, then hive up -f VALUES"
 OBJECT_STORE_BYTES = 100_000_000  # replicas pass no large objects
 
 
@@ -46,11 +47,11 @@ def start(rendered: Rendered, values_file: Path, where: Folders, report: Report)
         _start_agent(run, where, rendered)
     if dead := [started for started in run.dead() if started.name not in gateway.NAMES]:
         names = ", ".join(f"{started.name} (pid {started.pid})" for started in dead)
-        raise HiveError(f"of the running Hive, {names} died; see {where.logs}", "start it anew: make stop && make run")
+        raise HiveError(f"of the running Hive, {names} died; see {where.logs}", ANEW)
     if run.cluster != cluster:
         raise HiveError(
             "this changes the pods, the ports or the agent, and Ray must be restarted for it; nothing was changed",
-            "start it anew: make stop && make run",
+            ANEW,
         )
     return run
 
@@ -94,7 +95,7 @@ def wait(run: Run, where: Folders, rendered: Rendered, watch: Watch) -> None:
             gateway.wait_for(names, run, where)
             return
         if dead := run.dead():
-            raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {where.logs}", "make stop && make run")
+            raise HiveError(f"{dead[0].name} (pid {dead[0].pid}) died; see {where.logs}", ANEW)
         time.sleep(1)
 
 

@@ -56,12 +56,8 @@ class LocalHive:
         file = Path(self.run.values)
         text = values_file.edit(values_file.read(file), edits)
         rendered = checks.prepare(rendering.parse_values(text, file.name), self.where)
-        if checks.digest(rendered) != self.run.cluster:
-            raise HiveError(
-                f"{file} holds an edit of the pods, the ports or the agent, and Ray must be restarted for it; "
-                "nothing was changed",
-                "start it anew: hive down && hive up -f VALUES; or take that edit back",
-            )
+        if why := self.restarts_all(rendered):
+            raise HiveError(f"{file}: {why}; nothing was changed", driver.ANEW)
         checks.check_fit(rendered, self.state().devices, self.where)
         values_file.write(file, text)
         report(f"{file}: {told(edits)}")
@@ -84,7 +80,7 @@ class LocalHive:
 
     def restarts_all(self, rendered: Rendered) -> str | None:
         same = checks.digest(rendered) == self.run.cluster
-        return None if same else "pods, ports or the agent change, so all of Ray is started anew: hive down, hive up"
+        return None if same else "pods, ports or the agent change, so all of Ray must be started anew"
 
     def worker_cpus(self) -> int | None:
         return os.cpu_count()

@@ -139,7 +139,6 @@ def test_deploy_adds_a_model_to_the_file_and_the_release_and_shutdown_turns_it_o
     before = cluster.pids()
     file = values(BOTH, cluster.folder)
     hive("deploy", "third", "./tiny", "--vram", "3Gi", *TINY, "-f", str(file))
-    assert cluster.devices("third") == {LARGE}
     assert cluster.answers("third")
     assert yaml.safe_load(file.read_text())["models"]["third"]["vram"] == "3Gi"
     listed = {one["name"]: (one["listed"], one["running"], one["max_model_len"]) for one in hive.json("models")}
@@ -148,6 +147,16 @@ def test_deploy_adds_a_model_to_the_file_and_the_release_and_shutdown_turns_it_o
     wait_for("its lease is gone", lambda: set(cluster.pids()) == set(BOTH))
     assert {one["name"]: one["state"] for one in hive.json("models")}["third"] == "OFF"
     assert cluster.pids() == before
+
+
+def test_a_model_that_was_turned_off_comes_back_where_it_fits_best(hive: Hive) -> None:
+    """Which of its two replicas stayed before is Ray's choice; from here on it is on the small device again."""
+    cluster = hive.cluster
+    hive("shutdown", "left")
+    wait_for("its lease is gone", lambda: set(cluster.pids()) == {"right"})
+    hive("scale", "left", "1")
+    assert cluster.answers("left")
+    assert cluster.devices("left") == {SMALL}
 
 
 def test_what_has_no_room_is_refused_with_nothing_changed(hive: Hive) -> None:

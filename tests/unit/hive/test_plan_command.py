@@ -205,7 +205,7 @@ def test_an_edit_of_the_pods_restarts_all(values: Path) -> None:
     values.write_text(values.read_text() + "ports: {serve: 8123}\n")
     asked, changes = reading.upgrade(reading.read(read_values(values), None, hive), hive)
     assert [(change.model, change.effect) for change in changes] == [("chat", Effect.RESTART)]
-    assert "hive down" in changes[0].details
+    assert "all of Ray must be started anew" in changes[0].details
     assert asked.running == ()
 
 
