@@ -119,10 +119,13 @@ def test_vllm_is_told_where_each_adapter_is() -> None:
     assert model.lora_modules(args(), {}) == {}
 
 
-def test_build_refuses_an_argument_that_vllm_does_not_have() -> None:
+def test_build_refuses_an_argument_that_vllm_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []  # where Serve is, tests/local/test_placement.py has it
+    monkeypatch.setattr(model, "wait_for_larger", waited.append)
     model.build(ARGS | {"adapters": {"sql": "./sql"}})
     with pytest.raises(model.ModelError, match=r"models\.m\.engine: .*no_such_argument.*FIX"):
         model.build(ARGS | {"engine": {"no_such_argument": 1}})
+    assert waited == ["m"]
 
 
 async def test_warm_up_asks_what_the_engine_offers_and_fails_with_its_words() -> None:
