@@ -1,9 +1,10 @@
 """Where replicas go, and whether they all find a place. Pure: the rule is Ray Serve's packing, step by step
 (serve/_private/deployment_scheduler.py, `_schedule_with_pack_strategy`; tests/unit/hive/test_placement_against_ray.py).
 
-The largest replica goes first. It goes where the least is left after it, on a worker that holds a replica already if it
-can. What is compared is VRAM, then CPUs, then host RAM, then how many replicas of each model a worker may still take.
-Where Ray leaves equals to the hashes of a run, the model's name and the order of the workers decide here.
+The largest replica goes first (serve_app/order.py sees to it that Ray has it first). It goes where the least is left
+after it, on a worker that holds a replica already if it can. What is compared is VRAM, then CPUs, then host RAM, then
+how many replicas of each model a worker may still take. Where Ray leaves equals to the hashes of a run, the model's
+name and the order of the workers decide here.
 """
 
 from collections import Counter
@@ -12,10 +13,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
+from serve_app.worker import CPU_RESOURCE, resource_name
 from vram_agent.api import MIB, human
 
 EPSILON = 1e-9  # Ray's tolerance
-CPUS = "model_cpus"  # the resource that the chart and serve_app/worker.py count a worker's CPUs in
 Resources = dict[str, float]
 
 
@@ -67,7 +68,7 @@ def wants(serve_config: Mapping[str, Any]) -> list[Want]:
             mib=args["vramMib"],
             devices=args["tensorParallel"],
             replicas=deployment["num_replicas"] if autoscaling is None else autoscaling["min_replicas"],
-            cpus=actor["resources"][CPUS],
+            cpus=actor["resources"][CPU_RESOURCE],
             memory=actor["memory"] or 0,
             most_per_worker=deployment["max_replicas_per_node"],
         )
@@ -137,31 +138,26 @@ class _Order:
 
     def __init__(self, wanted: Sequence[Want], workers: Sequence[Worker]) -> None:
         widths = {want.devices for want in wanted} | {worker.devices for worker in workers}
-        vram = sorted(map(_vram, widths))
+        vram = sorted(map(resource_name, widths))
         # A worker has 1 of each model's share, of which a replica takes 1 / most_per_worker.
         self._shares = sorted(_share(want.model) for want in wanted)
-        self._names = [*vram, CPUS, "memory", *self._shares]
+        self._names = [*vram, CPU_RESOURCE, "memory", *self._shares]
 
     def rank(self, resources: Resources) -> tuple[float, ...]:
         return tuple(resources.get(name, 0) for name in self._names)
 
     def registered(self, worker: Worker) -> Resources:
-        has = {_vram(worker.devices): float(worker.mib), CPUS: worker.cpus, "memory": worker.memory}
+        has = {resource_name(worker.devices): float(worker.mib), CPU_RESOURCE: worker.cpus, "memory": worker.memory}
         return has | dict.fromkeys(self._shares, 1.0)
 
     @staticmethod
     def asked(want: Want) -> Resources:
         return {
-            _vram(want.devices): want.mib,
-            CPUS: want.cpus,
+            resource_name(want.devices): want.mib,
+            CPU_RESOURCE: want.cpus,
             "memory": want.memory,
             _share(want.model): 1.0 / want.most_per_worker,
         }
-
-
-def _vram(devices: int) -> str:
-    """The resource that the chart and serve_app/worker.py count VRAM in."""
-    return "vram_mib" if devices == 1 else f"vram_mib_x{devices}"
 
 
 def _share(model: str) -> str:

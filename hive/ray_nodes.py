@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import httpx
 
 from hive.errors import HiveError
-from hive.placement import CPUS, Worker
+from hive.placement import Worker
 from hive.serve_api import Json
+from serve_app.worker import CPU_RESOURCE
 
-VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # as the chart and serve_app/worker.py name it
+VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # see serve_app.worker.resource_name
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,6 @@ def read(answer: Json) -> list[RayNode]:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):
-                worker = Worker(int(mib), int(said[1] or 1), has.get(CPUS, 0.0), has.get("memory", 0.0))
+                worker = Worker(int(mib), int(said[1] or 1), has.get(CPU_RESOURCE, 0.0), has.get("memory", 0.0))
                 found.append(RayNode(node["node_ip"], worker))
     return found

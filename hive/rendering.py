@@ -282,7 +282,7 @@ def _containers(template: Json) -> dict[str, Container]:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Helm tells the terminal about every symlink in a chart, and chart/files is made of two."""
+    """Helm tells the terminal about every symlink in a chart, and chart/files has some."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:

@@ -135,14 +135,19 @@ def events(states: Mapping[str, State]) -> RenderableType:
     return Group(Text("Events", style="italic"), *lines)
 
 
-def addresses(found: Sequence[Application], urls: Sequence[str]) -> Group:
-    """Where to point an OpenAI client, and a browser."""
+def addresses(found: Sequence[Application], urls: Sequence[str], page: bool) -> Group:
+    """Where to point an OpenAI client, and a browser.
+
+    Args:
+        urls: nearest first.
+        page: whether there is one for people.
+    """
     names = ", ".join(app.name for app in found) or "none yet"
     return Group(
         Text("OpenAI API, all models", style="bold"),
         *(Text(f"  {url}/v1   models: {names}") for url in urls),
         Text(f"  or one model alone: {urls[0]}/models/NAME/v1", style="dim"),
-        Text(f"  and for people: {urls[0]}/", style="dim"),
+        *([Text(f"  and for people: {urls[-1]}/", style="dim")] if page else []),
     )
 
 

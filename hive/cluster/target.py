@@ -13,11 +13,12 @@ from hive.cluster.kubernetes import Kubernetes, port, runs
 from hive.cluster.objects import different, outside, waiting
 from hive.cluster.release import Release
 from hive.errors import HiveError
+from hive.plan import scenario
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
 from hive.settling import Settling
 from hive.target import Edit, Report, Watch, told
-from release.changes import autoscaled, listed, outdated, running, templates
+from release.changes import listed, outdated, running, templates
 from vram_agent.api import State
 
 WAIT_SECONDS = 3600  # for large models to be fetched
@@ -145,9 +146,7 @@ class ClusterHive:
         """
         rendered = self.render(values)
         workers = self._workers()
-        groups = rendered.ray_cluster["workerGroupSpecs"]
-        grows = autoscaled(rendered.ray_cluster) or sum(group["replicas"] for group in groups) > len(workers)
-        if not workers or grows:
+        if not workers or sum(group.most for group in scenario.groups(rendered)) > len(workers):
             return  # more workers come, of sizes that nobody knows yet
         wanted = placement.wants(rendered.serve_config)
         if problem := placement.without_room(wanted, workers):

@@ -19,7 +19,7 @@ def doctor(
         bool,
         typer.Option(
             "--deep",
-            help="Also try: a job that computes for 2 s on all CPUs of every Ray node, and a question to every model.",
+            help="Also try: a job that computes for 2 s on all CPUs that Ray counts, and a question to every model.",
         ),
     ] = False,
     as_json: AsJson = False,

@@ -76,6 +76,13 @@ def report(line: str) -> None:
     out.print(Text(line, style="dim"), soft_wrap=True)
 
 
+def has_page(hive: Target) -> bool:
+    """Whether its gateway has the page for people; so it is where the values can't be read and do not say otherwise."""
+    with contextlib.suppress(HiveError):
+        return bool((hive.values().get("gateway") or {}).get("page", True))
+    return True
+
+
 @contextlib.contextmanager
 def watching(goes_on: str) -> Iterator[Watch]:
     """What a wait shows: a live table on a terminal, elsewhere a line whenever something changes.

@@ -4,7 +4,7 @@ import typer
 from pydantic import BaseModel
 
 from hive import views
-from hive.commands.shared import AsJson, chosen, out
+from hive.commands.shared import AsJson, chosen, has_page, out
 from hive.serve_api import Application
 from vram_agent.api import State
 
@@ -27,4 +27,4 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         print(said.model_dump_json(indent=2))
         return
     out.print(views.applications(found, states), views.vram(states), views.events(states))
-    out.print(views.addresses(found, hive.addresses()))
+    out.print(views.addresses(found, hive.addresses(), has_page(hive)))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hive import rendering, views
 from hive.commands.chat import answer
-from hive.commands.shared import Chosen, ValuesFile, chosen, out, report, watching
+from hive.commands.shared import Chosen, ValuesFile, chosen, has_page, out, report, watching
 from hive.errors import HiveError
 from hive.local import checks, driver
 from hive.local.run import folders
@@ -35,7 +35,7 @@ def up(
     found = hive.applications()
     if ask and model in {application.name for application in found}:
         answer(hive, model, question)
-    out.print(views.addresses(found, hive.addresses()), views.vram(hive.states()))
+    out.print(views.addresses(found, hive.addresses(), has_page(hive)), views.vram(hive.states()))
     _say_next([application.name for application in found], hive, said)
 
 

@@ -156,8 +156,7 @@ def _start(rendered: Rendered, values_file: Path, cluster: str, where: Folders, 
                 "KUBERAY_GEN_RAY_START_CMD": shlex.join(command),
             }
             _launch(run, where, f"worker-{number}", group.container, env)
-            # Raylets that start at one time take the same socket's name, and only one of them lives. And Serve must
-            # know all workers when it places the first model, or small ones go where a large one has to.
+            # Serve must know all workers when it places the first model, or small ones go where a large one has to.
             processes.wait_until(partial(_registered, serve, number + 1), run.processes[-1], where, START_SECONDS)
         report("Starting the gateway")
         gateway.start(run, rendered.gateway, _gateway_environment(run, rendered, where), where)

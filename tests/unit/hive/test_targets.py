@@ -1,15 +1,19 @@
 """What targets, commands and views are made of, where no Hive is needed for it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
 from hive.cluster import release
 from hive.cluster.objects import different, outside, waiting
+from hive.cluster.target import ClusterHive
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
@@ -91,7 +95,7 @@ def test_the_catalog_has_every_entry_and_what_runs_without_one() -> None:
     assert (found[0].aliases, found[0].adapters) == (("z",), ("sql",))
 
 
-def test_workers_are_what_bring_vram(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_what_bring_vram() -> None:
     nodes = [
         {"state": "ALIVE", "node_ip": "a", "resources_total": {"vram_mib": 7424.0, "model_cpus": 4.0, "memory": 8.0}},
         {
@@ -121,7 +125,33 @@ def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
         replica_logs.logs_of(details, "x")
 
 
+@pytest.mark.parametrize("page", [True, False])
+def test_addresses_name_the_page_by_the_one_that_is_outside_if_there_is_one(page: bool) -> None:
+    console = Console(record=True, width=120)
+    console.print(views.addresses([], ["http://hive-gateway.llm", "https://llm.example"], page))
+    assert ("for people: https://llm.example/" in console.export_text()) == page
+
+
 # -- a cluster -------------------------------------------------------------------------------------------------------
+
+
+JOBS: dict[str, Any] = {"gpusPerWorker": 0, "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}}}
+MORE = [{}, {"gpu": {"replicas": 2}}, {"gpu": {"replicas": None, "autoscaling": {"min": 1, "max": 2, "vram": "10Gi"}}}]
+
+
+@pytest.mark.parametrize(("groups", "refused"), [(MORE[0], True), (MORE[1], False), (MORE[2], False)])
+def test_what_has_no_room_is_refused_unless_more_workers_with_gpus_come(
+    monkeypatch: pytest.MonkeyPatch, groups: dict[str, Any], refused: bool
+) -> None:
+    hive = ClusterHive(Mock(), release.Release("hive", "llm", None), None)
+    monkeypatch.setattr(hive, "_workers", lambda: [Worker(8192, 1)])
+    values = {
+        "models": {"large": {"source": "./large", "vram": "9Gi"}},
+        "workerGroups": {"jobs": {**JOBS, "autoscaling": {"min": 0, "max": 4}}} | groups,
+        "gateway": {"anonymous": True},
+    }
+    with pytest.raises(HiveError, match="replica 1 of large") if refused else contextlib.nullcontext():
+        hive.check(values)
 
 
 def pod(name: str, *states: Any, **status: Any) -> dict[str, Any]:
