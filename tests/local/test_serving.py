@@ -202,7 +202,7 @@ def test_the_models_share_one_device_within_their_budgets(sandbox: Sandbox) -> N
 def test_status_shows_models_and_vram_to_people(sandbox: Sandbox) -> None:
     done = sandbox.command("status")
     assert done.returncode == 0
-    for word in ("left", "right", "RUNNING", "host", "VRAM", str(sandbox.ports["serve"])):
+    for word in ("left", "right", "RUNNING", "host", "VRAM", str(sandbox.ports["gateway"])):
         assert word in done.stdout
 
 
