@@ -118,5 +118,7 @@ def _read(http: httpx.Client, log: Log, media: str) -> Iterator[str]:
                         yield shown
             if rest:
                 yield rest
-    except httpx.HTTPError:
-        return
+    except httpx.HTTPError as error:
+        if media == "file":
+            raise HiveError(f"Ray's dashboard breaks off the log of {log.replica} ({error!r})", "hive doctor") from error
+        # One that is followed ends with its node.
