@@ -120,5 +120,5 @@ def _read(http: httpx.Client, log: Log, media: str) -> Iterator[str]:
                 yield rest
     except httpx.HTTPError as error:
         if media == "file":
-            raise HiveError(f"Ray's dashboard breaks off the log of {log.replica} ({error!r})", "hive doctor") from error
+            raise HiveError(f"the dashboard breaks off a log of {log.replica} ({error!r})", "hive doctor") from error
         # One that is followed ends with its node.
