@@ -1,10 +1,10 @@
 """What a person uses: the `hive` command and the Python client. Imports nothing of Ray or torch.
 
 `target` is one Hive, whichever: `local` runs it on this machine, `cluster` is a Helm release. `deploying` edits values
-through it, `values_file` writes them. `rendering`, `templates`, `placement`, `changes`, `settling` and `keys_of_all`
-are functions of data; `serve_api`, `ray_nodes`, `replica_logs`, `agent_api` and `catalog` ask a running Hive; `plan`
-says before what a values file needs, `doctor` what is wrong, `bench` how fast it is; `views`, `bars` and `usage` draw;
-`commands` and `cli` are the command; `client` is behind the names below.
+through it, `values_file` writes them. `rendering`, `templates`, `placement`, `changes`, `settling`, `ray_nodes`
+and `keys_of_all` are functions of data; `ray_api`, `serve_api`, `replica_logs`, `agent_api` and `catalog` ask a running
+Hive; `plan` says before what a values file needs, `doctor` what is wrong, `bench` how fast it is; `views`, `bars` and
+`usage` draw; `commands` and `cli` are the command; `client` is behind the names below.
 """
 
 from importlib import import_module

@@ -1,14 +1,11 @@
-"""What each Ray worker has registered, through Ray's dashboard."""
+"""What each Ray worker has registered, in what Ray's dashboard says of its nodes. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import httpx
-
-from hive.errors import HiveError
 from hive.placement import Worker
-from hive.serve_api import Json
+from hive.ray_api import Json
 from serve_app.worker import CPU_RESOURCE
 
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # see serve_app.worker.resource_name
@@ -22,23 +19,10 @@ class RayNode:
     worker: Worker
 
 
-def workers(url: str, headers: Mapping[str, str]) -> list[RayNode]:
-    """The workers that live and bring VRAM.
-
-    Raises:
-        HiveError: the dashboard does not answer.
-    """
-    try:
-        answer = httpx.get(f"{url}/api/v0/nodes", params={"detail": "true"}, headers=dict(headers), timeout=30)
-        return read(answer.raise_for_status().json())
-    except httpx.HTTPError as error:
-        raise HiveError(f"Ray's dashboard does not say which workers there are ({error!r})", "hive status") from error
-
-
-def read(answer: Json) -> list[RayNode]:
-    """The same from the dashboard's answer."""
+def workers(nodes: Iterable[Json]) -> list[RayNode]:
+    """Those of Ray's nodes that live and bring VRAM."""
     found = []
-    for node in answer["data"]["result"]["result"]:
+    for node in nodes:
         has = node["resources_total"]
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):

@@ -6,24 +6,19 @@ from typing import Any
 import httpx
 
 from gateway.applications import Application, Replica, applications, reason
-from hive.errors import HiveError
+from hive.ray_api import RayApi
 
 __all__ = ["Application", "Replica", "ServeApi", "applications", "deployed_config", "reason"]
 
 Json = dict[str, Any]
+PATH = "/api/serve/applications/"
 
 
-class ServeApi:
-    """Talks to one dashboard.
-
-    Args:
-        url: like http://127.0.0.1:8265.
-        headers: that it asks for.
-    """
+class ServeApi(RayApi):
+    """Ray Serve's part of one dashboard."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self.url = url
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=60)
+        super().__init__(url, headers, timeout=60)
 
     def answers(self) -> bool:
         """Whether the dashboard is up."""
@@ -38,8 +33,7 @@ class ServeApi:
         Raises:
             HiveError: the dashboard does not answer.
         """
-        listed = self._send("GET", path="/api/v0/nodes").json()["data"]["result"]["result"]
-        return sum(node["state"] == "ALIVE" for node in listed)
+        return sum(node["state"] == "ALIVE" for node in self.nodes())
 
     def details(self) -> Json:
         """Everything that Serve says.
@@ -47,8 +41,7 @@ class ServeApi:
         Raises:
             HiveError: it does not answer.
         """
-        response = self._send("GET")
-        details: Json = response.json()
+        details: Json = self._ask("GET", PATH).json()
         return details
 
     def apply(self, config: Json) -> None:
@@ -57,7 +50,7 @@ class ServeApi:
         Raises:
             HiveError: Serve refuses it, or does not answer.
         """
-        self._send("PUT", config)
+        self._ask("PUT", PATH, json=config)
 
     def shut_down(self) -> None:
         """Stop every application and Serve itself.
@@ -65,19 +58,7 @@ class ServeApi:
         Raises:
             HiveError: it does not answer.
         """
-        self._send("DELETE")
-
-    def _send(self, method: str, body: Json | None = None, path: str = "/api/serve/applications/") -> httpx.Response:
-        try:
-            response = self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise HiveError(
-                f"Ray's dashboard at {self.url} does not answer ({error!r})",
-                "look into the logs of Ray's head; on this machine also: hive down, hive up",
-            ) from error
-        if response.is_error:
-            raise HiveError(f"Ray answers {response.status_code}: {response.text[-2000:]}", "see the message")
-        return response
+        self._ask("DELETE", PATH)
 
 
 def deployed_config(details: Json) -> Json:

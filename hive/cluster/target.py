@@ -14,6 +14,7 @@ from hive.cluster.objects import different, outside, waiting
 from hive.cluster.release import Release
 from hive.errors import HiveError
 from hive.plan import scenario
+from hive.ray_api import RayApi
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
 from hive.settling import Settling
@@ -274,6 +275,6 @@ class ClusterHive:
     def _workers(self) -> list[placement.Worker]:
         """What each Ray worker that runs has registered; none where Ray does not answer."""
         try:
-            return [node.worker for node in ray_nodes.workers(*self.dashboard())]
+            return [node.worker for node in ray_nodes.workers(RayApi(*self.dashboard()).nodes())]
         except HiveError:
             return []

@@ -8,7 +8,7 @@ import httpx
 from hive import ray_nodes
 from hive.doctor import ray_cluster
 from hive.doctor.finding import Finding, Group, checked, failed, ok
-from hive.doctor.jobs import RayApi
+from hive.doctor.jobs import JobsApi
 from hive.errors import HiveError
 from hive.ray_nodes import RayNode
 from hive.target import Target
@@ -29,10 +29,10 @@ def groups(target: Target, ray_version: Callable[[], str], hosts: Hosts) -> Iter
     except HiveError as error:
         yield Group(name="Ray", findings=[failed(error.what, error.fix)])
         return
-    api = RayApi(*dashboard)
+    api = JobsApi(*dashboard)
 
     def nodes() -> Iterator[Finding]:
-        found = ray_nodes.workers(*dashboard)
+        found = ray_nodes.workers(api.nodes())
         return ray_cluster.nodes(found, hosts(found), target.states())
 
     yield checked(

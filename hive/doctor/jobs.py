@@ -3,34 +3,21 @@
 import contextlib
 import shlex
 import time
-from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 import httpx
 
 from hive.errors import HiveError
+from hive.ray_api import Json, RayApi
 
-Json = dict[str, Any]
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 JOB_SECONDS = 180
 END_SECONDS = 20
 POLL_SECONDS = 0.5
 
 
-class RayApi:
-    """One dashboard.
-
-    Args:
-        url: like http://127.0.0.1:8265.
-        headers: that it asks for.
-
-    Raises:
-        HiveError: from each call, when it does not answer or refuses.
-    """
-
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._http = httpx.Client(base_url=url, headers=dict(headers), timeout=30)
+class JobsApi(RayApi):
+    """The jobs of one dashboard."""
 
     def version(self) -> Json:
         found: Json = self._ask("GET", "/api/version").json()
@@ -66,12 +53,3 @@ class RayApi:
             deadline = time.monotonic() + END_SECONDS
             while self._http.delete(f"/api/jobs/{job}").is_error and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)  # a job that was just stopped can't be deleted yet
-
-    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **more)
-        except httpx.TransportError as error:
-            raise HiveError(f"Ray's dashboard does not answer ({error!r})", "see the log of Ray's head") from error
-        if answer.is_error:
-            raise HiveError(f"Ray's {path} answers {answer.status_code}: {answer.text[-500:]}", "see the message")
-        return answer

@@ -106,7 +106,7 @@ def test_workers_are_what_bring_vram() -> None:
         {"state": "DEAD", "resources_total": {"vram_mib": 1.0}},
         {"state": "ALIVE", "resources_total": {"CPU": 4.0}},
     ]
-    assert ray_nodes.read({"data": {"result": {"result": nodes}}}) == [
+    assert ray_nodes.workers(nodes) == [
         RayNode("a", Worker(7424, 1, 4, 8)),
         RayNode("b", Worker(9000, 2, 1, 8)),
     ]
