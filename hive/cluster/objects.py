@@ -23,6 +23,11 @@ def waiting(pods: Sequence[Json]) -> list[str]:
     return said
 
 
+def nodes_by_address(pods: Sequence[Json]) -> dict[str, str]:
+    """The node of each pod that has an IP, by that."""
+    return {ip: pod["spec"].get("nodeName", "") for pod in pods if (ip := pod["status"].get("podIP"))}
+
+
 def outside(services: Sequence[Json], ingresses: Sequence[Json]) -> list[str]:
     """Addresses of the gateway: of its Service in the cluster, of a load balancer, of an Ingress."""
     found = []

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from gateway import keys
 from hive import agent_api, catalog, keys_of_all, placement, ray_nodes, rendering, replica_logs, serve_api, values_file
 from hive.changes import compare
 from hive.cluster.kubernetes import Kubernetes, port, runs
-from hive.cluster.objects import different, outside, waiting
+from hive.cluster.objects import different, nodes_by_address, outside, waiting
 from hive.cluster.release import Release
 from hive.errors import HiveError
 from hive.plan import scenario
@@ -61,16 +62,11 @@ class ClusterHive:
         values = self.values()
         name = (values.get("gateway") or {}).get("keysSecret")
         own = (self.kubernetes.secret(name) or {}) if name else {}
-        keys = {client: [line.strip() for line in text.splitlines() if line.strip()] for client, text in own.items()}
-        return keys_of_all.choose(keys, values)
+        return keys_of_all.choose(keys.parse(own), values)
 
     def applications(self) -> list[Application]:
         """The models. PIDs are those of the pods' own and mean nothing outside, so they are left out."""
-        found = serve_api.applications(ServeApi(*self.dashboard()).details())
-        nodes = {pod["status"].get("podIP"): pod["spec"].get("nodeName", "") for pod in self._ray_pods()}
-        for replica in (replica for app in found for replica in app.replicas):
-            replica.node, replica.pid = nodes.get(replica.node, replica.node), None
-        return found
+        return self._placed(self._details())
 
     def states(self) -> dict[str, State]:
         """Of every agent that runs."""
@@ -120,7 +116,7 @@ class ClusterHive:
         return self._forward("head", "dashboard"), self._headers
 
     def deployed(self) -> Json:
-        return serve_api.deployed_config(ServeApi(*self.dashboard()).details())
+        return serve_api.deployed_config(self._details())
 
     def render(self, values: Json) -> Rendered:
         return rendering.render_values(values, self.release.name, self.release.namespace)
@@ -197,12 +193,12 @@ class ClusterHive:
         """Whether Serve has heard, its models, and what is in the way."""
         stuck = waiting(self.kubernetes.get("pods", f"app.kubernetes.io/instance={self.release.name}"))
         try:
-            details = ServeApi(*self.dashboard()).details()
+            details = self._details()
         except HiveError:
             return False, [], stuck or ["Ray's head starts"]
         if compare(serve_api.deployed_config(details), wanted):
             return False, serve_api.applications(details), [*stuck, "KubeRay's operator brings it to Ray Serve"]
-        return True, self.applications(), stuck
+        return True, self._placed(details), stuck
 
     def _states_that_answer(self) -> dict[str, State]:
         try:
@@ -253,6 +249,18 @@ class ClusterHive:
         """Name of the RayCluster that counts."""
         found = self.kubernetes.get("rayservices.ray.io", f"app.kubernetes.io/instance={self.release.name}")
         return running(found[0]) if found else None
+
+    def _details(self) -> Json:
+        """What Ray Serve says of its applications."""
+        return ServeApi(*self.dashboard()).details()
+
+    def _placed(self, details: Json) -> list[Application]:
+        """The models in what Serve says, with the nodes of their replicas."""
+        found = serve_api.applications(details)
+        nodes = nodes_by_address(self._ray_pods())
+        for replica in (replica for app in found for replica in app.replicas):
+            replica.node, replica.pid = nodes.get(replica.node, replica.node), None
+        return found
 
     def _ray_token(self) -> str | None:
         """Ray's own; None where it asks for none.

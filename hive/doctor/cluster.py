@@ -9,11 +9,11 @@ import yaml
 
 from hive import rendering
 from hive.cluster.kubernetes import Kubernetes, Refused
+from hive.cluster.objects import nodes_by_address
 from hive.cluster.target import ClusterHive
 from hive.doctor import deep, gpus, pods, prerequisites, release
 from hive.doctor.finding import Finding, ForbiddenError, Group, checked, failed, ok
 from hive.errors import HiveError
-from hive.ray_nodes import RayNode
 from hive.rendering import Loader
 from release.changes import running
 
@@ -204,12 +204,8 @@ def _release(reader: Reader, installed: Installed, hive: ClusterHive, *, tries: 
     )
     yield checked("Models", applied, lambda: release.models(hive.applications(), installed.models))
     if tries:
-
-        def hosts(_: Sequence[RayNode]) -> dict[str, str]:
-            return {pod["status"].get("podIP", ""): pod["spec"].get("nodeName", "") for pod in own()}
-
         version = asked["spec"]["rayClusterConfig"]["rayVersion"]
-        yield from deep.groups(hive, lambda: version, hosts)
+        yield from deep.groups(hive, lambda: version, lambda _: nodes_by_address(own()))
 
 
 def _named(objects: Sequence[Json], name: str) -> Json | None:
