@@ -1,6 +1,7 @@
 """The local Hive, or the machine where one shall run: which check gets what."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from hive import rendering
 from hive.changes import compare
@@ -11,7 +12,7 @@ from hive.local import checks, gateway
 from hive.local.run import Folders, load
 from hive.local.target import LocalHive
 from hive.ray_nodes import RayNode
-from hive.rendering import Json
+from hive.rendering import Json, Rendered
 
 
 def groups(where: Folders, *, tries: bool) -> Iterator[Group]:
@@ -31,17 +32,20 @@ def groups(where: Folders, *, tries: bool) -> Iterator[Group]:
         )
         return
     hive = LocalHive(run, where)
+    rendered = cache(lambda: rendering.render_values(hive.values()))  # what it raises is each check's to tell
     yield checked(
         "Hive",
         lambda: machine.parts(run.processes, where.logs),
         lambda: _gateway(hive),
         lambda: _sources(hive),
-        lambda: unapplied(hive.run.values, hive.deployed(), rendering.render_values(hive.values()).serve_config),
+        lambda: unapplied(hive.run.values, hive.deployed(), rendered().serve_config),
     )
     yield checked("VRAM", lambda: gpus.devices(hive.states()))
-    yield checked("Models", lambda: _models(hive))
+    yield checked("Models", lambda: _models(hive, rendered()))
     if tries:
-        yield from deep.groups(hive, lambda: _ray_version(hive), lambda nodes: _hosts(hive, nodes))
+        yield from deep.groups(
+            hive, lambda: str(rendered().ray_cluster["rayVersion"]), lambda nodes: _hosts(hive, nodes)
+        )
 
 
 def _gateway(hive: LocalHive) -> Iterator[Finding]:
@@ -71,13 +75,9 @@ def unapplied(file: str, runs: Json, asked: Json) -> Iterator[Finding]:
         yield ok(f"what runs is what {file} asks for")
 
 
-def _models(hive: LocalHive) -> Iterator[Finding]:
-    asked = rendering.render_values(hive.values()).serve_config["applications"]
+def _models(hive: LocalHive, rendered: Rendered) -> Iterator[Finding]:
+    asked = rendered.serve_config["applications"]
     yield from release.models(hive.applications(), [app["name"] for app in asked])
-
-
-def _ray_version(hive: LocalHive) -> str:
-    return str(rendering.render_values(hive.values()).ray_cluster["rayVersion"])
 
 
 def _hosts(hive: LocalHive, nodes: Sequence[RayNode]) -> dict[str, str]:
