@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hive.bench import terminal
 from hive.bench.figures import Result, result
 from hive.bench.load import Load, prompts, send, vocabulary
-from hive.commands.shared import AsJson, Model, chosen, err, out
-from hive.errors import HiveError
+from hive.commands.shared import AsJson, Model, chosen, err, out, serving
 from hive.target import Target
 from hive.views import leases_of
 
@@ -70,13 +69,10 @@ def _ran_on(hive: Target, model: str) -> list[str]:
     Raises:
         HiveError: there is no such model.
     """
-    found = {app.name: app for app in hive.applications()}
-    if model not in found:
-        raise HiveError(f"there is no model {model!r}", f"the models are: {', '.join(found) or 'none'}")
-    states = hive.states()
+    found, states = serving(hive, model), hive.states()
     names = {(node, device.id): device.name for node, state in states.items() for device in state.devices}
     return [
         f"{held.node}: {', '.join(f'{device} ({names[held.node, device]})' for device in held.lease.devices)}"
-        for _, held in leases_of(found[model], states)
+        for _, held in leases_of(found, states)
         if held is not None
     ]

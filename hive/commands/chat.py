@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from hive.commands.shared import Model, chosen, out
-from hive.errors import HiveError
+from hive.commands.shared import Model, chosen, out, serving
 from hive.target import Target
 
 
@@ -26,9 +25,7 @@ def answer(hive: Target, model: str, question: str, max_tokens: int | None = Non
     Raises:
         HiveError: there is no such model, or it does not answer.
     """
-    names = [application.name for application in hive.applications()]
-    if model not in names:
-        raise HiveError(f"there is no model {model!r}", f"the models are: {', '.join(names) or 'none'}")
+    serving(hive, model)
     out.print(Text(question, style="bold"))
     from hive import Options, inference  # the official client takes its time to be read
 

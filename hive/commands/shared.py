@@ -71,6 +71,18 @@ def chosen(ctx: typer.Context) -> Chosen:
     return found
 
 
+def serving(hive: Target, model: str) -> Application:
+    """What Ray Serve says of a model.
+
+    Raises:
+        HiveError: there is no such model.
+    """
+    found = {application.name: application for application in hive.applications()}
+    if model not in found:
+        raise HiveError(f"there is no model {model!r}", f"the models are: {', '.join(found) or 'none'}")
+    return found[model]
+
+
 def report(line: str) -> None:
     """A step begins."""
     out.print(Text(line, style="dim"), soft_wrap=True)
