@@ -35,6 +35,27 @@ def deploy(hive: Target, name: str, entry: Json, report: Report, watch: Watch) -
     hive.change(edits, report, watch)
 
 
+def entry_of(
+    source: str,
+    *,
+    vram: str | None = None,
+    replicas: int | None = None,
+    max_num_seqs: int | None = None,
+    max_model_len: int | None = None,
+    max_tokens: int | None = None,
+) -> Json:
+    """An entry of `models` with these keys; what is None is not said. See `models` in the chart's values."""
+    said = {
+        "source": source,
+        "vram": vram,
+        "replicas": replicas,
+        "maxNumSeqs": max_num_seqs,
+        "maxModelLen": max_model_len,
+        "defaults": None if max_tokens is None else {"maxTokens": max_tokens},
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
 def scale(hive: Target, name: str, replicas: int, report: Report, watch: Watch) -> None:
     """Another number of replicas; no replica that stays is touched.
 

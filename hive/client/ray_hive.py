@@ -95,16 +95,17 @@ class RayHive(Inference):
             HiveError: why it can't serve: a wrong value, no room, or the engine's own reason. The values are as they
                 were before, as they are after an interrupt (Ctrl-C).
         """
-        said = {
-            "source": model_name,
-            "replicas": replicas,
-            "maxNumSeqs": max_num_seqs,
-            "maxModelLen": max_model_len,
-            **{own: vllm_kwargs.pop(key, None) for key, own in OWN_KEYS.items()},
-            "defaults": None if max_tokens is None else {"maxTokens": max_tokens},
-            "engine": vllm_kwargs or None,
-        }
-        entry = {key: value for key, value in said.items() if value is not None}
+        entry = deploying.entry_of(
+            model_name,
+            replicas=replicas,
+            max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+            max_tokens=max_tokens,
+        )
+        own = {name: vllm_kwargs.pop(key, None) for key, name in OWN_KEYS.items()}
+        entry |= {name: value for name, value in own.items() if value is not None}
+        if vllm_kwargs:
+            entry["engine"] = vllm_kwargs
         before = self._entry(model_id)
         whole = deploying.merged(before or {}, entry)
         whole.pop("vram", None)

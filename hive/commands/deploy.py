@@ -26,15 +26,14 @@ def deploy(
     values: Kept = None,
 ) -> None:
     """Add a model to the values, or change one, and wait until it serves."""
-    said = {
-        "source": source,
-        "vram": vram,
-        "replicas": replicas,
-        "maxModelLen": max_model_len,
-        "maxNumSeqs": max_num_seqs,
-        "defaults": None if max_tokens is None else {"maxTokens": max_tokens},
-    }
-    entry: Json = {key: value for key, value in said.items() if value is not None}
+    entry = deploying.entry_of(
+        source,
+        vram=vram,
+        replicas=replicas,
+        max_num_seqs=max_num_seqs,
+        max_model_len=max_model_len,
+        max_tokens=max_tokens,
+    )
     entry = deploying.merged(entry, parsed(sets or []))
     hive = chosen(ctx).target(values)
     with watching(f"{model_id} goes on starting: hive status") as watch:
