@@ -15,7 +15,7 @@ from ray.serve.context import _get_global_client  # what `serve.status()` asks; 
 from serve_app.worker import CPU_RESOURCE
 
 log = logging.getLogger("ray.serve")
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5  # each look asks the controller for all applications
 # For the others' builds, which import vLLM. Then it goes on: a chance of a worse place is better than a model less.
 PATIENCE_SECONDS = 180
 BUILDING = ("NOT_STARTED", "DEPLOYING")
