@@ -48,7 +48,8 @@ def told(before: Scenario, after: Scenario) -> tuple[str, ...]:
         if was.mib != becomes.mib:
             said.append(f"set {name}.vram to {becomes.mib}Mi")
         if was.replicas != becomes.replicas and becomes.replicas == 0:
-            said.append(f"set {name}.replicas to 0, which turns it off")
+            place = " in place of autoscaling" if old.autoscaled else ""
+            said.append(f"set {name}.replicas to 0{place}, which turns it off")
         elif was.replicas != becomes.replicas:
             said.append(f"set {name}.{'autoscaling.min' if old.autoscaled else 'replicas'} to {becomes.replicas}")
         if was.most_per_worker != becomes.most_per_worker:

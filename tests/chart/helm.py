@@ -39,7 +39,7 @@ FULL: Json = {
         "auto": {
             "source": "owner/auto",
             "vram": "10Gi",
-            "autoscaling": {"min": 0, "max": 2, "targetOngoingRequests": 2.5},
+            "autoscaling": {"min": 1, "max": 2, "targetOngoingRequests": 2.5},
             "memory": "6Gi",
             "chatTemplate": "{% for m in messages %}\n  {{ m.content }}\n{% endfor %}\n",
             "maxModelLen": 1048576,

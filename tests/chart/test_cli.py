@@ -14,7 +14,7 @@ TRICKY: Json = {
         "a": {"source": "owner/a", "vram": "1Gi", "maxModelLen": None, "cpu": 0, "engine": {"seed": 2**53, "x": None}},
         "b": {"source": "owner/b", "vram": "1Gi", "autoscaling": None, "maxNumSeqs": 1000000},
     },
-    "modelDefaults": {"maxModelLen": 4096, "autoscaling": {"min": 0, "max": 1}, "memory": None},
+    "modelDefaults": {"maxModelLen": 4096, "autoscaling": {"min": 1, "max": 2}, "memory": None},
     "workerGroups": {
         "gpu": None,
         "big": {"replicas": 1, "gpusPerWorker": 1, "gpuResource": "g/g", "resources": {"requests": {}, "limits": {}}},

@@ -169,12 +169,6 @@ def test_a_route_leads_to_replicas_of_its_model_and_to_no_others(values: Json) -
         assert said[str(route["route"]["metadata_match"]["filter_metadata"])] == route["name"]
 
 
-def test_a_model_that_scales_to_zero_is_there() -> None:
-    """A request is what wakes it."""
-    values = {"models": {"a": MODEL | {"autoscaling": {"min": 0, "max": 1}}}}
-    assert {route["name"] for route in _routes(values)} == {"a"}
-
-
 def test_aliases_and_adapters_are_names_of_their_model() -> None:
     """In bodies, and in what discovery is told; paths have the model's own name alone."""
     names = ["auto", "gpt-4o", "owner/auto", "Auto:Chat", "auto-sql"]

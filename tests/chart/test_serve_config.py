@@ -152,9 +152,9 @@ def test_an_edit_changes_its_own_key_and_nothing_else(edit: Json, changed: set[s
 
 def test_autoscaling_replaces_replicas() -> None:
     """Serve takes one of the two; a target that nobody named is 16."""
-    deployment = _deployment({"autoscaling": {"min": 0, "max": 3}})
+    deployment = _deployment({"autoscaling": {"min": 1, "max": 3}})
     assert deployment["num_replicas"] is None
-    assert deployment["autoscaling_config"] == {"min_replicas": 0, "max_replicas": 3, "target_ongoing_requests": 16}
+    assert deployment["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 3, "target_ongoing_requests": 16}
     shared: Json = {"modelDefaults": {"autoscaling": {"min": 1, "max": 3}}}
     assert _deployment({"replicas": 2}, **shared)["autoscaling_config"] is None
     assert _deployment({"replicas": 2}, **shared)["num_replicas"] == 2

@@ -17,7 +17,7 @@ SIZES = st.builds("{}{}".format, st.integers(1, 2048), st.sampled_from(["Mi", "G
 # What YAML can hold: no control character but tab and newline.
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters="\t\n"), min_size=1)
 COUNT: Json = {"replicas": st.integers(0, 3)}
-SCALED: Json = {"autoscaling": st.fixed_dictionaries({"min": st.integers(0, 1), "max": st.integers(1, 3)})}
+SCALED: Json = {"autoscaling": st.fixed_dictionaries({"min": st.integers(1, 2), "max": st.integers(2, 3)})}
 OPTIONAL: Json = {
     "maxModelLen": st.none() | st.integers(1, 2**31),
     "maxNumSeqs": st.none() | st.integers(1, 4096),

@@ -26,13 +26,16 @@ class Hive:
         self.cluster, self.folder = cluster, folder
 
     def run(self, *arguments: str, release: str = RELEASE) -> subprocess.CompletedProcess[str]:
+        return self.python("-m", "hive.cli", "--release", release, "--namespace", NAMESPACE, *arguments)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
             "KUBECONFIG": str(self.cluster.node.kubeconfig),
             "HIVE_STATE_DIR": str(self.folder),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "300",
         }
-        command = [sys.executable, "-m", "hive.cli", "--release", release, "--namespace", NAMESPACE, *arguments]
+        command = [sys.executable, *arguments]
         return subprocess.run(
             command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=800
         )
@@ -48,7 +51,9 @@ class Hive:
 
 @pytest.fixture(scope="module")
 def hive(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Hive:
-    return Hive(cluster, tmp_path_factory.mktemp("command"))
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "models").symlink_to(cluster.folder / "models")  # from which a ./folder can be sized
+    return Hive(cluster, folder)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -171,8 +176,6 @@ def test_what_has_no_room_is_refused_with_nothing_changed(hive: Hive) -> None:
 
 def test_plan_says_what_a_file_would_do_to_the_release(hive: Hive) -> None:
     file = values({"right": BOTH["right"] | {"maxModelLen": 256}}, hive.cluster.folder)
-    (hive.folder / "models").mkdir(exist_ok=True)
-    (hive.folder / "models" / "tiny").symlink_to(hive.cluster.folder / "models" / "tiny")
     plan = json.loads(hive.run("plan", "-f", str(file), "--from-cluster", "--json").stdout)
     assert [(change["model"], change["effect"]) for change in plan["changes"]] == [
         ("left", "stops"),
@@ -187,6 +190,45 @@ def test_chat_and_logs_come_through_the_api_server(hive: Hive) -> None:
     assert "Resolved architecture" in logs
     done = hive.run("logs", "nobody")
     assert (done.returncode, "those that are: left, right" in done.stderr) == (1, True)
+
+
+# A program of a user: what the client does to a release. `third` is there, turned off, with less CPU than a default.
+PROGRAM = """
+import json
+from hive import HiveError, RayHive
+
+mine = RayHive("hive", "llm")
+trial = mine.deploy_model("third", "./tiny", test_mode=True, max_num_seqs=2, max_model_len=256)
+try:
+    mine.deploy_model("huge", "./tiny", vram_weights_gb=4096)
+except HiveError as error:
+    refused = str(error)
+done = mine.deploy_model("third", "./tiny")
+states = mine.get_vram_state()
+answers = mine.inference_batch(["hello", "you"], "third", max_tokens=3)
+mine.shutdown("third")
+print(json.dumps({
+    "trial": trial.answer,
+    "refused": refused,
+    "bytes": done.vram,
+    "leases": {lease.model: lease.bytes for state in states.values() for lease in state.leases},
+    "answers": answers,
+}))
+"""
+
+
+def test_ray_hive_does_to_a_release_what_it_does_on_one_machine(hive: Hive) -> None:
+    cluster = hive.cluster
+    before = cluster.pids()
+    done = hive.python("-c", PROGRAM)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["trial"]
+    assert "FIX: lower vram" in found["refused"]
+    assert found["leases"].keys() == {"left", "right", "third"}
+    assert found["leases"]["third"] == found["bytes"]
+    assert len(found["answers"]) == 2
+    assert cluster.pids() == before
 
 
 def test_a_release_that_is_not_there_is_said(hive: Hive) -> None:

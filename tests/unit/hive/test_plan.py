@@ -93,6 +93,14 @@ def test_one_replica_less_is_advised_and_two_models_only_where_one_does_not_do()
     assert told(asked, advise(asked)[0]) == ("set models.a.replicas to 1", "set models.b.replicas to 1")
 
 
+def test_a_model_that_scales_by_itself_is_turned_off_by_replicas() -> None:
+    asked = scenario([replace(entry("a", 30 * 1024), autoscaled=True)], [24])
+    asked = replace(asked, kind="host")
+    assert [told(asked, one) for one in advise(asked)] == [
+        ("set models.a.replicas to 0 in place of autoscaling, which turns it off",)
+    ]
+
+
 def test_a_budget_below_its_model_is_raised_and_planned_with_that() -> None:
     asked = scenario([entry("a", LEAST - 1, known=llama())], [24])
     assert [told(asked, one) for one in advise(asked)] == [(f"set models.a.vram to {LEAST}Mi",)]
