@@ -8,7 +8,7 @@ name and the order of the workers decide here.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -54,6 +54,23 @@ class Replica:
 
     model: str
     worker: int | None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A replica that has a place."""
+
+    model: str
+    worker: int
+    since: float  # seconds, of any clock
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The workers of a Ray, and the replicas on them that an edit leaves alone."""
+
+    workers: Sequence[Worker]
+    running: Sequence[Running] = ()
 
 
 def wants(serve_config: Mapping[str, Any]) -> list[Want]:
@@ -107,14 +124,33 @@ def place(wanted: Sequence[Want], workers: Sequence[Worker], running: Sequence[R
     return found
 
 
-def without_room(wanted: Sequence[Want], workers: Sequence[Worker]) -> str | None:
-    """Why the replicas do not all find a place on these workers, or None."""
-    placed = place(wanted, workers)
+def staying(wanted: Sequence[Want], running: Iterable[Running]) -> list[Replica]:
+    """Those that go on. Where fewer are wanted, Ray ends those on the workers with the fewest replicas, the newest
+    first (`_get_replicas_to_stop`)."""
+    running = list(running)
+    crowd = Counter(replica.worker for replica in running)
+    kept = []
+    for want in wanted:
+        own = [replica for replica in running if replica.model == want.model]
+        own.sort(key=lambda replica: (-crowd[replica.worker], replica.since))
+        kept += [Replica(replica.model, replica.worker) for replica in own[: want.replicas]]
+    return kept
+
+
+def without_room(wanted: Sequence[Want], there: Standing) -> str | None:
+    """Why the replicas do not all find a place there, or None."""
+    workers = there.workers
+    placed = place(wanted, workers, staying(wanted, there.running))
     lost = next((number for number, replica in enumerate(placed) if replica.worker is None), None)
     if lost is None:
         return None
     want = next(want for want in wanted if want.model == placed[lost].model)
     before = sum(replica.model == want.model for replica in placed[:lost])
+    if there.running and without_room(wanted, Standing(workers)) is None:
+        return (
+            f"replica {before + 1} of {want.model} ({human(want.mib * MIB)}) has no room beside the replicas that run, "
+            "which keep their places; if those smaller than it were turned off, and on again after it, all would have"
+        )
     roomy = [replace(worker, cpus=inf, memory=inf) for worker in workers]
     if all(replica.worker is not None for replica in place(wanted, roomy)):
         return (

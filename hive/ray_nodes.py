@@ -1,11 +1,13 @@
-"""What each Ray worker has registered, in what Ray's dashboard says of its nodes. Pure."""
+"""What each Ray worker has registered, and what runs on it, in what Ray's dashboard says. Pure."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hive.placement import Worker
+from hive.changes import Effect, compare
+from hive.placement import Running, Standing, Worker
 from hive.ray_api import Json
+from hive.serve_api import deployed_config
 from serve_app.worker import CPU_RESOURCE
 
 VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # see serve_app.worker.resource_name
@@ -15,6 +17,7 @@ VRAM = re.compile(r"vram_mib(?:_x([0-9]+))?")  # see serve_app.worker.resource_n
 class RayNode:
     """A Ray node with VRAM."""
 
+    id: str
     address: str  # its pod's IP
     worker: Worker
 
@@ -27,5 +30,21 @@ def workers(nodes: Iterable[Json]) -> list[RayNode]:
         for name, mib in has.items():
             if node["state"] == "ALIVE" and (said := VRAM.fullmatch(name)):
                 worker = Worker(int(mib), int(said[1] or 1), has.get(CPU_RESOURCE, 0.0), has.get("memory", 0.0))
-                found.append(RayNode(node["node_ip"], worker))
+                found.append(RayNode(node["node_id"], node["node_ip"], worker))
     return found
+
+
+def standing(nodes: Iterable[Json], details: Json, serve_config: Json) -> Standing:
+    """What is there for a new serve config, in what Serve says: replicas of the models that it does not restart."""
+    found = workers(nodes)
+    numbers = {node.id: number for number, node in enumerate(found)}
+    changes = compare(deployed_config(details), serve_config)
+    end = {change.model for change in changes if change.effect is not Effect.IN_PLACE}
+    running = [
+        Running(name, numbers[replica["node_id"]], replica["start_time_s"])
+        for name, app in details["applications"].items()
+        for deployment in app["deployments"].values()
+        for replica in deployment["replicas"]
+        if name not in end and replica["state"] != "STOPPING" and replica["node_id"] in numbers
+    ]
+    return Standing([node.worker for node in found], running)

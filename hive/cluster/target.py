@@ -142,11 +142,10 @@ class ClusterHive:
             HiveError: with the mend; nothing was changed.
         """
         rendered = self.render(values)
-        workers = self._workers()
-        if not workers or sum(group.most for group in scenario.groups(rendered)) > len(workers):
+        there = self._standing(rendered)
+        if not there.workers or sum(group.most for group in scenario.groups(rendered)) > len(there.workers):
             return  # more workers come, of sizes that nobody knows yet
-        wanted = placement.wants(rendered.serve_config)
-        if problem := placement.without_room(wanted, workers):
+        if problem := placement.without_room(placement.wants(rendered.serve_config), there):
             raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or add a GPU")
 
     def apply(self, values: Json, description: str, report: Report) -> None:
@@ -280,9 +279,11 @@ class ClusterHive:
             )
         return token
 
-    def _workers(self) -> list[placement.Worker]:
-        """What each Ray worker that runs has registered; none where Ray does not answer."""
+    def _standing(self, rendered: Rendered) -> placement.Standing:
+        """What is there for these values; nothing where Ray does not answer."""
         try:
-            return [node.worker for node in ray_nodes.workers(RayApi(*self.dashboard()).nodes())]
+            nodes, details = RayApi(*self.dashboard()).nodes(), self._details()
         except HiveError:
-            return []
+            return placement.Standing([])
+        there = ray_nodes.standing(nodes, details, rendered.serve_config)
+        return placement.Standing(there.workers) if self.restarts_all(rendered) else there

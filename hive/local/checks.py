@@ -29,8 +29,13 @@ def prepare(values: Json, where: Folders) -> Rendered:
     return rendered
 
 
-def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> None:
+def check_fit(
+    rendered: Rendered, devices: Iterable[Device], where: Folders, there: placement.Standing | None = None
+) -> None:
     """Refuse what can't be placed on these devices.
+
+    Args:
+        there: what the Ray that runs has; None: none runs yet.
 
     Raises:
         HiveError: with the figures.
@@ -39,12 +44,12 @@ def check_fit(rendered: Rendered, devices: Iterable[Device], where: Folders) -> 
     assigned = assign(rendered, list(by_id))
     workers = [placement.Worker.of([by_id[name].allocatable for name in names]) for _, names in assigned]
     wanted = placement.wants(rendered.serve_config)
-    if problem := placement.without_room(wanted, workers):
-        raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
-    _check_budgets(rendered, {group.gpus_per_worker: by_id[names[0]].kind for group, names in assigned}, where)
     # Every worker of this host registers all its CPUs.
     if problem := placement.too_many_cpus(wanted, len(workers) * (os.cpu_count() or 1)):
         raise HiveError(problem, "lower models.*.cpu: it is what Ray counts, not a limit; or replicas")
+    if problem := placement.without_room(wanted, there or placement.Standing(workers)):
+        raise HiveError(problem, "lower vram or replicas of a model, turn one off (replicas: 0), or free memory")
+    _check_budgets(rendered, {group.gpus_per_worker: by_id[names[0]].kind for group, names in assigned}, where)
 
 
 def assign(rendered: Rendered, devices: list[str]) -> list[tuple[rendering.WorkerGroup, list[str]]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hive import agent_api, rendering, serve_api
+from hive import agent_api, ray_nodes, rendering, serve_api
 from hive.changes import Change, compare
 from hive.errors import HiveError
 from hive.local import gateway, processes
@@ -63,9 +63,10 @@ def apply(run: Run, where: Folders, rendered: Rendered, values_file: Path, repor
     Raises:
         HiveError: the models do not fit; nothing was changed.
     """
-    check_fit(rendered, agent_api.read_state(run.agent_url).devices, where)
     serve = ServeApi(run.dashboard_url, where.headers())
     details = serve.details()
+    there = ray_nodes.standing(serve.nodes(), details, rendered.serve_config)
+    check_fit(rendered, agent_api.read_state(run.agent_url).devices, where, there)
     changes = compare(serve_api.deployed_config(details), rendered.serve_config)
     settled = all(application.ready for application in serve_api.applications(details))
     if changes or not settled:

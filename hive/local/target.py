@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway import keys
-from hive import agent_api, keys_of_all, rendering, replica_logs, serve_api, values_file
+from hive import agent_api, keys_of_all, ray_nodes, rendering, replica_logs, serve_api, values_file
 from hive.errors import HiveError
 from hive.local import checks, driver
 from hive.local.run import Folders, Run, load
@@ -58,7 +58,8 @@ class LocalHive:
         rendered = checks.prepare(rendering.parse_values(text, file.name), self.where)
         if why := self.restarts_all(rendered):
             raise HiveError(f"{file}: {why}; nothing was changed", driver.ANEW)
-        checks.check_fit(rendered, self.state().devices, self.where)
+        there = ray_nodes.standing(self.serve.nodes(), self.serve.details(), rendered.serve_config)
+        checks.check_fit(rendered, self.state().devices, self.where, there)
         values_file.write(file, text)
         report(f"{file}: {told(edits)}")
         run = driver.start(rendered, file, self.where, report)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hive.changes import Change
-from hive.placement import Replica, Worker, place
+from hive.placement import Replica, Running, Want, Worker, place, staying
 from hive.plan.scenario import Entry, Gpu, Scenario
 from serve_app.sizing import BudgetError
 from vram_agent.api import MIB, human
@@ -158,22 +158,17 @@ def _worker(gpus: Sequence[Gpu], cpus: float, memory: float) -> Worker:
 
 
 def _placed(scenario: Scenario, assigned: Sequence[Assigned]) -> list[Replica]:
-    wanted = [entry.want for entry in scenario.entries if entry.want.mib]
-    return place(wanted, [one.worker for one in assigned], _staying(scenario, assigned))
+    return place(_wanted(scenario), [one.worker for one in assigned], _staying(scenario, assigned))
+
+
+def _wanted(scenario: Scenario) -> list[Want]:
+    return [entry.want for entry in scenario.entries if entry.want.mib]
 
 
 def _staying(scenario: Scenario, assigned: Sequence[Assigned]) -> list[Replica]:
-    """Replicas that go on. Where fewer are wanted, Ray ends those on the workers with the fewest replicas, the newest
-    first (`_get_replicas_to_stop`)."""
     by_gpus = {tuple(gpu.id for gpu in one.gpus): number for number, one in enumerate(assigned)}
-    stays = [stay for stay in scenario.running if stay.gpus in by_gpus]
-    crowd = Counter(stay.gpus for stay in stays)
-    kept = []
-    for entry in scenario.entries:
-        own = [stay for stay in stays if stay.model == entry.want.model]
-        own.sort(key=lambda stay: (-crowd[stay.gpus], stay.since))
-        kept += [Replica(stay.model, by_gpus[stay.gpus]) for stay in own[: entry.want.replicas]]
-    return kept
+    running = [Running(one.model, by_gpus[one.gpus], one.since) for one in scenario.running if one.gpus in by_gpus]
+    return staying(_wanted(scenario), running)
 
 
 def _model(entry: Entry) -> tuple[Model, Problem | None]:
@@ -226,11 +221,11 @@ def _no_room(entry: Entry, count: int, assigned: Sequence[Assigned]) -> Problem:
 
 def _devices(scenario: Scenario, assigned: Sequence[Assigned], placed: Sequence[Replica]) -> tuple[Device, ...]:
     worker_of = {gpu.id: number for number, one in enumerate(assigned) for gpu in one.gpus}
-    staying = Counter(_staying(scenario, assigned))
+    goes_on = Counter(_staying(scenario, assigned))
     found = []
     for gpu in [*(scenario.gpus or ()), *(gpu for _, gpus in scenario.added for gpu in gpus)]:
         number = worker_of.get(gpu.id)
-        left = Counter(staying)
+        left = Counter(goes_on)
         held = []
         for replica in placed:
             if replica.worker is not None and replica.worker == number:

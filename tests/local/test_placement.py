@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hive import rendering
+from hive import placement, ray_nodes, rendering
 from tests import fake_nvml
 from tests.local.conftest import Json, Sandbox, make_sandbox, wait_for
 from vram_agent.api import GIB
@@ -65,17 +65,47 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def test_replicas_are_where_the_plan_says(sandbox: Sandbox, number: int) -> None:
     values = sandbox.values(LARGE_LAST if number == 0 else some_models(random.Random(number)), **MORE)
     expected = planned(sandbox, values)
-    serve = sandbox.hive.serve
-    serve.apply({**rendering.render(values).serve_config, "applications": []})
-    wait_for("no models", lambda: not serve.details()["applications"])
-    config = rendering.render(values).serve_config
-    for app in config["applications"]:
-        app["import_path"] = "tests.local.placed:build"
-        app["deployments"][0] |= {"graceful_shutdown_wait_loop_s": 0, "graceful_shutdown_timeout_s": 0}
-    serve.apply(config)
+    clear(sandbox)
+    sandbox.hive.serve.apply(config_of(values))
     count = sum(map(len, expected))
     wait_for(f"{count} replicas, {expected}", lambda: sum(map(len, found(sandbox))) == count)
     assert found(sandbox) == expected
+
+
+def test_what_runs_keeps_its_place_and_who_would_need_it_is_refused(sandbox: Sandbox) -> None:
+    """`small` fills all GPUs but the largest, where `other` has to go, and stays when a `small` has gone."""
+    serve = sandbox.hive.serve
+    models: Json = {"small": model("9Gi", replicas=3), "other": model("9Gi")}
+    clear(sandbox)
+    serve.apply(config_of(sandbox.values(models, **MORE)))
+    wait_for("all run", lambda: found(sandbox) == [("other",), ("small",), ("small",), ("small",)])
+    models["small"]["replicas"] = 2
+    fewer = config_of(sandbox.values(models, **MORE))
+    there = ray_nodes.standing(serve.nodes(), serve.details(), fewer)
+    stays = placement.staying(placement.wants(fewer), there.running)
+    serve.apply(fewer)
+    wait_for("one has gone", lambda: found(sandbox) == [("other",), ("small",), ("small",)])
+    more = config_of(sandbox.values(models | {"large": model("20Gi")}, **MORE))
+    there = ray_nodes.standing(serve.nodes(), serve.details(), more)
+    assert {(one.model, one.worker) for one in there.running} == {(one.model, one.worker) for one in stays}
+    problem = placement.without_room(placement.wants(more), there)
+    assert problem
+    assert "replica 1 of large (20.00 GiB) has no room beside the replicas that run" in problem
+
+
+def clear(sandbox: Sandbox) -> None:
+    serve = sandbox.hive.serve
+    serve.apply(config_of(sandbox.values({}, **MORE)))
+    wait_for("no models", lambda: not serve.details()["applications"])
+
+
+def config_of(values: Path) -> Json:
+    """What the chart makes of the values, with models that hold nothing and end at once."""
+    config: Json = rendering.render(values).serve_config
+    for app in config["applications"]:
+        app["import_path"] = "tests.local.placed:build"
+        app["deployments"][0] |= {"graceful_shutdown_wait_loop_s": 0, "graceful_shutdown_timeout_s": 0}
+    return config
 
 
 def some_models(chance: random.Random) -> Json:

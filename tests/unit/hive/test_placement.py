@@ -1,14 +1,16 @@
 """Replicas on devices, before anything is started."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive.placement import Want, Worker, too_many_cpus, without_room
+from hive.placement import Running, Standing, Want, Worker, too_many_cpus, without_room
 from vram_agent.api import GIB, MIB
 
 
 def unplaceable(wanted: list[Want], workers: list[list[int]]) -> str | None:
-    return without_room(wanted, [Worker.of(devices) for devices in workers])
+    return without_room(wanted, Standing([Worker.of(devices) for devices in workers]))
 
 
 def test_models_pack_on_one_device_up_to_the_last_mib() -> None:
@@ -35,8 +37,24 @@ def test_the_refusal_says_who_asks_and_what_is_there() -> None:
         assert words in text
 
 
+def test_what_runs_keeps_its_place_and_the_refusal_says_what_would_make_room() -> None:
+    """Two GPUs of 10 GiB with 6 GiB free on each: 8 GiB would fit only if the small ones stood together."""
+    wanted = [Want("small", 4096, 1, 2), Want("large", 8192, 1, 1)]
+    workers = [Worker(10240, 1)] * 2
+    apart = Standing(workers, [Running("small", 0, 1), Running("small", 1, 2)])
+    assert without_room(wanted, Standing(workers)) is None
+    text = without_room(wanted, apart)
+    assert text is not None
+    assert text.startswith("replica 1 of large (8.00 GiB) has no room beside the replicas that run")
+    fewer = [replace(wanted[0], replicas=1), wanted[1]]
+    assert without_room(fewer, apart) is None, "Ray ends one of the small ones"
+    assert without_room([*fewer, Want("huge", 20480, 1, 1)], apart) == without_room(
+        [*fewer, Want("huge", 20480, 1, 1)], Standing(workers)
+    ), "what never fits is told with the figures"
+
+
 def test_where_vram_would_do_the_cpus_are_named() -> None:
-    text = without_room([Want("a", 1024, 1, 3, cpus=1)], [Worker(8192, 1, cpus=2)])
+    text = without_room([Want("a", 1024, 1, 3, cpus=1)], Standing([Worker(8192, 1, cpus=2)]))
     assert text == "replica 3 of a has no room: no worker with enough VRAM has 1 CPUs and 0 B of host RAM left"
 
 

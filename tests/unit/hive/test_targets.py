@@ -17,7 +17,7 @@ from hive.cluster.target import ClusterHive
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
-from hive.placement import Worker
+from hive.placement import Running, Standing, Worker
 from hive.ray_nodes import RayNode
 from hive.serve_api import Application, Replica
 from hive.settling import RECOVERY_SECONDS, Settling
@@ -97,9 +97,15 @@ def test_the_catalog_has_every_entry_and_what_runs_without_one() -> None:
 
 def test_workers_are_what_bring_vram() -> None:
     nodes = [
-        {"state": "ALIVE", "node_ip": "a", "resources_total": {"vram_mib": 7424.0, "model_cpus": 4.0, "memory": 8.0}},
         {
             "state": "ALIVE",
+            "node_id": "1",
+            "node_ip": "a",
+            "resources_total": {"vram_mib": 7424.0, "model_cpus": 4.0, "memory": 8.0},
+        },
+        {
+            "state": "ALIVE",
+            "node_id": "2",
             "node_ip": "b",
             "resources_total": {"vram_mib_x2": 9000.0, "model_cpus": 1.0, "memory": 8.0},
         },
@@ -107,9 +113,32 @@ def test_workers_are_what_bring_vram() -> None:
         {"state": "ALIVE", "resources_total": {"CPU": 4.0}},
     ]
     assert ray_nodes.workers(nodes) == [
-        RayNode("a", Worker(7424, 1, 4, 8)),
-        RayNode("b", Worker(9000, 2, 1, 8)),
+        RayNode("1", "a", Worker(7424, 1, 4, 8)),
+        RayNode("2", "b", Worker(9000, 2, 1, 8)),
     ]
+
+
+def test_replicas_stay_where_they_run_but_those_of_models_that_restart_or_end() -> None:
+    def app(name: str, **args: Any) -> dict[str, Any]:
+        return {"name": name, "args": args, "deployments": [{"name": "Model"}]}
+
+    def ran(config: dict[str, Any], *replicas: dict[str, Any]) -> dict[str, Any]:
+        return {"deployed_app_config": config, "deployments": {"Model": {"replicas": replicas}}}
+
+    def one(node: str | None, since: float, state: str = "RUNNING") -> dict[str, Any]:
+        return {"node_id": node, "start_time_s": since, "state": state}
+
+    nodes = [
+        {"state": "ALIVE", "node_id": id_, "node_ip": "a", "resources_total": {"vram_mib": 7.0}} for id_ in ("x", "y")
+    ]
+    old = {
+        "stays": ran(app("stays"), one("y", 1), one("x", 2, "STARTING"), one("x", 3, "STOPPING"), one(None, 4)),
+        "restarts": ran(app("restarts", seed=1), one("x", 5)),
+        "ends": ran(app("ends"), one("x", 6)),
+    }
+    new = {"applications": [app("stays"), app("restarts", seed=2)]}
+    there = ray_nodes.standing(nodes, {"applications": old}, new)
+    assert there == Standing([Worker(7, 1, 0, 0)] * 2, [Running("stays", 1, 1), Running("stays", 0, 2)])
 
 
 def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
@@ -144,7 +173,7 @@ def test_what_has_no_room_is_refused_unless_more_workers_with_gpus_come(
     monkeypatch: pytest.MonkeyPatch, groups: dict[str, Any], refused: bool
 ) -> None:
     hive = ClusterHive(Mock(), release.Release("hive", "llm", None), None)
-    monkeypatch.setattr(hive, "_workers", lambda: [Worker(8192, 1)])
+    monkeypatch.setattr(hive, "_standing", lambda _: Standing([Worker(8192, 1)]))
     values = {
         "models": {"large": {"source": "./large", "vram": "9Gi"}},
         "workerGroups": {"jobs": {**JOBS, "autoscaling": {"min": 0, "max": 4}}} | groups,

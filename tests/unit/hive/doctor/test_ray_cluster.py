@@ -17,7 +17,7 @@ ALL = device().allocatable // MIB
 
 
 def worker(address: str, mib: int, devices: int = 1) -> RayNode:
-    return RayNode(address, Worker(mib, devices))
+    return RayNode(address, address, Worker(mib, devices))
 
 
 def nodes(*found: RayNode, of: State) -> list[Verdict]:
