@@ -8,7 +8,7 @@ name and the order of the workers decide here.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -57,20 +57,11 @@ class Replica:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A replica that has a place."""
-
-    model: str
-    worker: int
-    since: float  # seconds, of any clock
-
-
-@dataclass(frozen=True)
 class Standing:
     """The workers of a Ray, and the replicas on them that an edit leaves alone."""
 
     workers: Sequence[Worker]
-    running: Sequence[Running] = ()
+    running: Sequence[Replica] = ()  # in the order of `staying`
 
 
 def wants(serve_config: Mapping[str, Any]) -> list[Want]:
@@ -124,16 +115,19 @@ def place(wanted: Sequence[Want], workers: Sequence[Worker], running: Sequence[R
     return found
 
 
-def staying(wanted: Sequence[Want], running: Iterable[Running]) -> list[Replica]:
-    """Those that go on. Where fewer are wanted, Ray ends those on the workers with the fewest replicas, the newest
-    first (`_get_replicas_to_stop`)."""
-    running = list(running)
+def staying(wanted: Sequence[Want], running: Sequence[Replica]) -> list[Replica]:
+    """Those that go on. Where fewer are wanted, Ray ends those on the workers with the fewest replicas, and of equal
+    workers on the one that comes first in Serve's list (`_get_replicas_to_stop`).
+
+    Args:
+        running: as Serve lists them: model by model, as their first replicas began to run, and so those of each model.
+    """
     crowd = Counter(replica.worker for replica in running)
     kept = []
     for want in wanted:
         own = [replica for replica in running if replica.model == want.model]
-        own.sort(key=lambda replica: (-crowd[replica.worker], replica.since))
-        kept += [Replica(replica.model, replica.worker) for replica in own[: want.replicas]]
+        own.sort(key=lambda replica: (crowd[replica.worker], list(crowd).index(replica.worker)))
+        kept += own[max(0, len(own) - want.replicas) :]
     return kept
 
 

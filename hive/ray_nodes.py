@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hive.changes import Effect, compare
-from hive.placement import Running, Standing, Worker
+from hive.placement import Replica, Standing, Worker
 from hive.ray_api import Json
 from hive.serve_api import deployed_config
 from serve_app.worker import CPU_RESOURCE
@@ -35,16 +35,23 @@ def workers(nodes: Iterable[Json]) -> list[RayNode]:
 
 
 def standing(nodes: Iterable[Json], details: Json, serve_config: Json) -> Standing:
-    """What is there for a new serve config, in what Serve says: replicas of the models that it does not restart."""
+    """What is there for a new serve config, in what Serve says: replicas of the models that it does not restart.
+
+    Serve has replicas of one model in the order in which they began to run, which is not that of their start_time_s
+    (deployment_state.py, ReplicaStateContainer); of that of the models, the latter is all that is known.
+    """
     found = workers(nodes)
     numbers = {node.id: number for number, node in enumerate(found)}
     changes = compare(deployed_config(details), serve_config)
     end = {change.model for change in changes if change.effect is not Effect.IN_PLACE}
-    running = [
-        Running(name, numbers[replica["node_id"]], replica["start_time_s"])
-        for name, app in details["applications"].items()
-        for deployment in app["deployments"].values()
-        for replica in deployment["replicas"]
-        if name not in end and replica["state"] != "STOPPING" and replica["node_id"] in numbers
-    ]
-    return Standing([node.worker for node in found], running)
+    running = []
+    for name, app in details["applications"].items():
+        replicas = [replica for deployment in app["deployments"].values() for replica in deployment["replicas"]]
+        began = min((replica["start_time_s"] for replica in replicas), default=0)
+        running += [
+            (began, Replica(name, numbers[replica["node_id"]]))
+            for replica in replicas
+            if name not in end and replica["state"] != "STOPPING" and replica["node_id"] in numbers
+        ]
+    running.sort(key=lambda one: one[0])
+    return Standing([node.worker for node in found], [replica for _, replica in running])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hive.changes import Change
-from hive.placement import Replica, Running, Want, Worker, place, staying
+from hive.placement import Replica, Want, Worker, place, staying
 from hive.plan.scenario import Entry, Gpu, Scenario
 from serve_app.sizing import BudgetError
 from vram_agent.api import MIB, human
@@ -167,8 +167,10 @@ def _wanted(scenario: Scenario) -> list[Want]:
 
 def _staying(scenario: Scenario, assigned: Sequence[Assigned]) -> list[Replica]:
     by_gpus = {tuple(gpu.id for gpu in one.gpus): number for number, one in enumerate(assigned)}
-    running = [Running(one.model, by_gpus[one.gpus], one.since) for one in scenario.running if one.gpus in by_gpus]
-    return staying(_wanted(scenario), running)
+    running = sorted((one for one in scenario.running if one.gpus in by_gpus), key=lambda one: one.since)
+    models = dict.fromkeys(one.model for one in running)
+    listed = [Replica(one.model, by_gpus[one.gpus]) for model in models for one in running if one.model == model]
+    return staying(_wanted(scenario), listed)
 
 
 def _model(entry: Entry) -> tuple[Model, Problem | None]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive.placement import Running, Standing, Want, Worker, too_many_cpus, without_room
+from hive.placement import Replica, Standing, Want, Worker, too_many_cpus, without_room
 from vram_agent.api import GIB, MIB
 
 
@@ -41,7 +41,7 @@ def test_what_runs_keeps_its_place_and_the_refusal_says_what_would_make_room() -
     """Two GPUs of 10 GiB with 6 GiB free on each: 8 GiB would fit only if the small ones stood together."""
     wanted = [Want("small", 4096, 1, 2), Want("large", 8192, 1, 1)]
     workers = [Worker(10240, 1)] * 2
-    apart = Standing(workers, [Running("small", 0, 1), Running("small", 1, 2)])
+    apart = Standing(workers, [Replica("small", 0), Replica("small", 1)])
     assert without_room(wanted, Standing(workers)) is None
     text = without_room(wanted, apart)
     assert text is not None

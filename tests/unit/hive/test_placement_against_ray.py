@@ -1,5 +1,6 @@
 """Our rule beside Ray Serve's own scheduler, which runs here in this process against made-up nodes."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ray.serve._private import deployment_scheduler as ray_scheduler
 from ray.serve._private.common import DeploymentID, ReplicaID
 
-from hive.placement import Replica, Want, Worker, place
+from hive.placement import Replica, Want, Worker, place, staying
 
 WIDTHS = (1, 2)
 RESOURCES = {1: "vram_mib", 2: "vram_mib_x2"}
@@ -73,10 +74,10 @@ class Nodes:
 
 
 def by_ray(wanted: list[Want], workers: list[Worker], running: list[Replica]) -> list[Replica]:
-    """Where Ray's scheduler sends each replica."""
+    """Where Ray's scheduler sends each replica; and those that run, without the ones that it ends."""
     scheduler = ray_scheduler.DeploymentScheduler(Nodes(workers), "head", Mock())
     sent: list[Replica] = []
-    upscales = {}
+    upscales, downscales, ids = {}, {}, {}
     for want in wanted:
         deployment = DeploymentID(name="Model", app_name=want.model)
         resources = {RESOURCES[want.devices]: want.mib, CPUS: want.cpus, "memory": want.memory}
@@ -92,7 +93,10 @@ def by_ray(wanted: list[Want], workers: list[Worker], running: list[Replica]) ->
         scheduler.on_deployment_deployed(deployment, config)
         stay = [replica for replica in running if replica.model == want.model]
         for number, replica in enumerate(stay):
+            ids[ReplicaID(f"old{number}", deployment)] = replica
             scheduler.on_replica_running(ReplicaID(f"old{number}", deployment), node_id(replica.worker))
+        if len(stay) > want.replicas:
+            downscales[deployment] = ray_scheduler.DeploymentDownscaleRequest(deployment, len(stay) - want.replicas)
 
         def options(model: str = want.model, **said: Any) -> Mock:
             node = getattr(said["scheduling_strategy"], "node_id", None)  # "DEFAULT" where there is none
@@ -111,8 +115,8 @@ def by_ray(wanted: list[Want], workers: list[Worker], running: list[Replica]) ->
             )
             for number in range(want.replicas - len(stay))
         ]
-    scheduler.schedule(upscales, {})
-    return [*running, *sent]
+    ended = set().union(*scheduler.schedule(upscales, downscales).values())
+    return [*(replica for id_, replica in ids.items() if id_ not in ended), *sent]
 
 
 @st.composite
@@ -144,8 +148,8 @@ def clusters(draw: st.DrawFn) -> tuple[list[Want], list[Worker], list[Replica]]:
         for name in draw(st.permutations(NAMES))[: draw(st.integers(1, len(NAMES)))]
     ]
     before = [replace(want, replicas=draw(st.integers(0, want.replicas))) for want in wanted]
-    running = [replica for replica in place(before, workers) if replica.worker is not None]
-    return wanted, workers, running
+    placed = [replica for replica in place(before, workers) if replica.worker is not None]
+    return wanted, workers, [replica for want in wanted for replica in placed if replica.model == want.model]
 
 
 @settings(max_examples=500)
@@ -153,6 +157,17 @@ def clusters(draw: st.DrawFn) -> tuple[list[Want], list[Worker], list[Replica]]:
 def test_every_replica_goes_where_ray_sends_it(case: tuple[list[Want], list[Worker], list[Replica]]) -> None:
     wanted, workers, running = case
     assert place(wanted, workers, running) == by_ray(wanted, workers, running)
+
+
+@settings(max_examples=500)
+@given(case=clusters(), data=st.data())
+def test_those_go_on_that_ray_does_not_end(
+    case: tuple[list[Want], list[Worker], list[Replica]], data: st.DataObject
+) -> None:
+    wanted, workers, running = case
+    counts = Counter(replica.model for replica in running)
+    fewer = [replace(want, replicas=data.draw(st.integers(0, counts[want.model]))) for want in wanted]
+    assert Counter(staying(fewer, running)) == Counter(by_ray(fewer, workers, running))
 
 
 def test_a_worker_that_holds_a_replica_is_taken_before_a_closer_fit() -> None:

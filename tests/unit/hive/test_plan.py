@@ -153,7 +153,7 @@ def test_a_replica_that_runs_stays_where_it_is() -> None:
     ]
 
 
-def test_of_too_many_replicas_the_newest_on_the_emptiest_worker_goes() -> None:
+def test_of_too_many_replicas_one_on_the_emptiest_worker_goes() -> None:
     asked = scenario([entry("a", 1024, 2), entry("b", 1024)], [8, 8])
     stays = (Stay("a", ("GPU 0",), 1), Stay("b", ("GPU 0",), 1), Stay("a", ("GPU 1",), 2), Stay("a", ("GPU 0",), 3))
     devices = plan(replace(asked, running=stays)).devices

@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hive import catalog, keys_of_all, ray_nodes, replica_logs, views
+from hive import catalog, keys_of_all, placement, ray_nodes, replica_logs, views
 from hive.cluster import release
 from hive.cluster.objects import different, outside, waiting
 from hive.cluster.target import ClusterHive
 from hive.commands.shared import Commands, watching
 from hive.errors import HiveError, HiveErrors
 from hive.local.run import Folders, Run
-from hive.placement import Running, Standing, Worker
+from hive.placement import Standing, Worker
 from hive.ray_nodes import RayNode
 from hive.serve_api import Application, Replica
 from hive.settling import RECOVERY_SECONDS, Settling
@@ -125,20 +125,24 @@ def test_replicas_stay_where_they_run_but_those_of_models_that_restart_or_end() 
     def ran(config: dict[str, Any], *replicas: dict[str, Any]) -> dict[str, Any]:
         return {"deployed_app_config": config, "deployments": {"Model": {"replicas": replicas}}}
 
-    def one(node: str | None, since: float, state: str = "RUNNING") -> dict[str, Any]:
-        return {"node_id": node, "start_time_s": since, "state": state}
+    def one(node: str | None, state: str = "RUNNING", since: float = 2) -> dict[str, Any]:
+        return {"node_id": node, "state": state, "start_time_s": since}
 
     nodes = [
         {"state": "ALIVE", "node_id": id_, "node_ip": "a", "resources_total": {"vram_mib": 7.0}} for id_ in ("x", "y")
     ]
     old = {
-        "stays": ran(app("stays"), one("y", 1), one("x", 2, "STARTING"), one("x", 3, "STOPPING"), one(None, 4)),
-        "restarts": ran(app("restarts", seed=1), one("x", 5)),
-        "ends": ran(app("ends"), one("x", 6)),
+        "stays": ran(app("stays"), one("y"), one("x", "STARTING"), one("x", "STOPPING"), one(None)),
+        "restarts": ran(app("restarts", seed=1), one("x")),
+        "ends": ran(app("ends"), one("x")),
+        "older": ran(app("older"), one("x", since=1)),
     }
-    new = {"applications": [app("stays"), app("restarts", seed=2)]}
+    new = {"applications": [app("stays"), app("older"), app("restarts", seed=2)]}
     there = ray_nodes.standing(nodes, {"applications": old}, new)
-    assert there == Standing([Worker(7, 1, 0, 0)] * 2, [Running("stays", 1, 1), Running("stays", 0, 2)])
+    assert there == Standing(
+        [Worker(7, 1, 0, 0)] * 2,
+        [placement.Replica("older", 0), placement.Replica("stays", 1), placement.Replica("stays", 0)],
+    )
 
 
 def test_logs_are_of_replicas_that_live_else_of_those_that_died() -> None:
