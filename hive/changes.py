@@ -1,5 +1,6 @@
 """What a new serve config does to what runs. Pure: the rules are Ray Serve's (its version.py and deploy_utils.py)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -46,6 +47,11 @@ def compare(old: Json, new: Json) -> list[Change]:
                 details = ", ".join(f"{_short(path)} {was.get(path)} -> {becomes.get(path)}" for path in paths)
                 changes.append(Change(name, effect, details))
     return changes
+
+
+def ended(changes: Iterable[Change]) -> set[str]:
+    """Models of which no replica that runs now goes on."""
+    return {change.model for change in changes if change.effect is not Effect.IN_PLACE}
 
 
 def _restarts(path: str) -> bool:

@@ -123,10 +123,11 @@ def staying(wanted: Sequence[Want], running: Sequence[Replica]) -> list[Replica]
         running: as Serve lists them: model by model, as their first replicas began to run, and so those of each model.
     """
     crowd = Counter(replica.worker for replica in running)
+    emptiest_first = sorted(crowd, key=crowd.__getitem__)  # equal ones stay in the order of the list
     kept = []
     for want in wanted:
         own = [replica for replica in running if replica.model == want.model]
-        own.sort(key=lambda replica: (crowd[replica.worker], list(crowd).index(replica.worker)))
+        own.sort(key=lambda replica: emptiest_first.index(replica.worker))
         kept += own[max(0, len(own) - want.replicas) :]
     return kept
 

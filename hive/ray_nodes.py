@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hive.changes import Effect, compare
+from hive.changes import compare, ended
 from hive.placement import Replica, Standing, Worker
 from hive.ray_api import Json
 from hive.serve_api import deployed_config
@@ -42,8 +42,7 @@ def standing(nodes: Iterable[Json], details: Json, serve_config: Json) -> Standi
     """
     found = workers(nodes)
     numbers = {node.id: number for number, node in enumerate(found)}
-    changes = compare(deployed_config(details), serve_config)
-    end = {change.model for change in changes if change.effect is not Effect.IN_PLACE}
+    end = ended(compare(deployed_config(details), serve_config))
     running = []
     for name, app in details["applications"].items():
         replicas = [replica for deployment in app["deployments"].values() for replica in deployment["replicas"]]

@@ -15,7 +15,6 @@ from hive.cluster.objects import different, nodes_by_address, outside, waiting
 from hive.cluster.release import Release
 from hive.errors import HiveError
 from hive.plan import scenario
-from hive.ray_api import RayApi
 from hive.rendering import Json, Rendered
 from hive.serve_api import Application, ServeApi
 from hive.settling import Settling
@@ -282,7 +281,8 @@ class ClusterHive:
     def _standing(self, rendered: Rendered) -> placement.Standing:
         """What is there for these values; nothing where Ray does not answer."""
         try:
-            nodes, details = RayApi(*self.dashboard()).nodes(), self._details()
+            serve = ServeApi(*self.dashboard())
+            nodes, details = serve.nodes(), serve.details()
         except HiveError:
             return placement.Standing([])
         there = ray_nodes.standing(nodes, details, rendered.serve_config)

@@ -58,7 +58,8 @@ class LocalHive:
         rendered = checks.prepare(rendering.parse_values(text, file.name), self.where)
         if why := self.restarts_all(rendered):
             raise HiveError(f"{file}: {why}; nothing was changed", driver.ANEW)
-        there = ray_nodes.standing(self.serve.nodes(), self.serve.details(), rendered.serve_config)
+        serve = self.serve
+        there = ray_nodes.standing(serve.nodes(), serve.details(), rendered.serve_config)
         checks.check_fit(rendered, self.state().devices, self.where, there)
         values_file.write(file, text)
         report(f"{file}: {told(edits)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hive import rendering, values_file
-from hive.changes import Change, Effect, compare
+from hive.changes import Change, Effect, compare, ended
 from hive.errors import HiveError
 from hive.local.run import folders
 from hive.plan import scenario as scenarios
@@ -93,12 +93,12 @@ def upgrade(asked: Scenario, hive: Target) -> tuple[Scenario, list[Change]]:
         restarts = [Change(name, Effect.RESTART, why) for name in {lease.model for _, lease in leases} - named]
         changes = [replace(c, effect=Effect.RESTART) if c.effect is Effect.IN_PLACE else c for c in changes] + restarts
         return asked, sorted(changes, key=lambda change: change.model)
-    leave = {change.model for change in changes if change.effect is not Effect.IN_PLACE}
+    end = ended(changes)
     several = len({node for node, _ in leases}) > 1
     stays = [
         Stay(lease.model, tuple(scenarios.gpu_id(node, device, several) for device in lease.devices), lease.since)
         for node, lease in leases
-        if lease.state not in LEAVING and lease.model not in leave
+        if lease.state not in LEAVING and lease.model not in end
     ]
     return replace(asked, running=tuple(stays)), changes
 
