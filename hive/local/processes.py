@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from hive.errors import HiveError
-from hive.local.run import Folders, Started
+from hive.local.run import Folders, Started, born
 
 MARK = "HIVE_RUN"  # in the environment of everything that a local Hive starts
 
@@ -33,7 +33,7 @@ def start(name: str, command: list[str], env: Mapping[str, str], where: Folders,
             start_new_session=True,
             cwd=folder or where.state,
         )
-    return Started(name=name, pid=child.pid, created=psutil.Process(child.pid).create_time())
+    return Started(name=name, pid=child.pid, born=born(psutil.Process(child.pid)))
 
 
 def wait_until(ready: Callable[[], bool], started: Started, where: Folders, seconds: float) -> None:

@@ -76,19 +76,24 @@ def folders() -> Folders:
     return Folders(Path(os.environ.get("HIVE_STATE_DIR", parent / ".hive")).resolve())
 
 
+def born(process: psutil.Process) -> float:
+    """Seconds after this machine's boot: the time of day would move when the clock is set right."""
+    return float(process.create_time() - psutil.boot_time())
+
+
 @dataclass(frozen=True)
 class Started:
     """A process that the local driver started."""
 
     name: str
     pid: int
-    created: float
+    born: float
 
     def process(self) -> psutil.Process | None:
         """The live process, or None; never a later one with the same PID."""
         try:
             process = psutil.Process(self.pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.created) < 1
+            alive = process.status() != psutil.STATUS_ZOMBIE and abs(born(process) - self.born) < 1
         except psutil.NoSuchProcess:
             return None
         return process if alive else None

@@ -12,7 +12,7 @@ import yaml
 from hive.errors import HiveError
 from hive.local import gateway, processes
 from hive.local.driver import _reached
-from hive.local.run import Folders, Run, Started
+from hive.local.run import Folders, Run, Started, born
 from hive.rendering import Container, Gateway, render
 
 OPEN = Container(command=[], env={})
@@ -113,7 +113,7 @@ def run(*started: Started) -> Run:
 def alive(name: str) -> Started:
     """This process, in the place of one that was started."""
     me = processes.psutil.Process()
-    return Started(name, me.pid, me.create_time())
+    return Started(name, me.pid, born(me))
 
 
 def test_models_that_come_and_go_need_no_restart(where: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hive.errors import HiveError
 from hive.local import processes
-from hive.local.run import Folders, Run, load
+from hive.local.run import Folders, Run, Started, born, load
 
 # Starts a child in a session of its own that ignores SIGTERM, tells both PIDs, and waits.
 STUBBORN = """
@@ -34,6 +35,15 @@ def test_strays_are_found_by_their_mark_and_end_even_if_stubborn(tmp_path: Path)
     processes.end(processes.strays(where), 0.5)
     assert processes.strays(where) == []
     assert started.process() is None
+
+
+def test_a_clock_that_is_set_right_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says when it booted by the time of day."""
+    me = Started("agent", os.getpid(), born(psutil.Process()))
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 100)
+    assert psutil.boot_time() == boot + 100
+    assert me.process() is not None
 
 
 def test_a_part_that_ends_early_is_reported_with_its_last_words(tmp_path: Path) -> None:

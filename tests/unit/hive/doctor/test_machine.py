@@ -11,7 +11,7 @@ import pytest
 from hive.doctor import machine
 from hive.doctor.finding import Finding, Verdict
 from hive.doctor.machine import Machine
-from hive.local.run import Folders, Started
+from hive.local.run import Folders, Started, born
 from tests.unit.hive.doctor.objects import only, verdicts
 from vram_agent.api import GIB
 
@@ -82,8 +82,8 @@ def test_a_taken_port_is_named_with_its_owner() -> None:
 
 
 def test_dead_parts_are_named_and_the_mend_depends_on_which() -> None:
-    alive = Started("agent", os.getpid(), psutil.Process().create_time())
-    dead = replace(alive, created=0.0)
+    alive = Started("agent", os.getpid(), born(psutil.Process()))
+    dead = replace(alive, born=0.0)
     logs = Path("logs")
     assert only(machine.parts([alive], logs)).verdict is OK
     assert "starts it again" in only(machine.parts([dead], logs)).fix
