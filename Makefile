@@ -20,7 +20,7 @@ stop: $(READY) ## End it: no process and no lease stays
 
 test: $(READY) tools ## Every test but those of `make e2e`; with HIVE_KILLS=10 ten rounds of kill -9
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny tiny-lora tiny-embedding tiny-vision tiny-whisper
-	.venv/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not cluster"
+	.venv/bin/python -m pytest -m "not cluster"
 
 e2e: $(READY) tools $(KUBERNETES)/kubelet ## The chart on a real Kubernetes of this machine's own, with the KubeRay operator that is on PATH or a stand-in; root, Go
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny

@@ -22,7 +22,6 @@ from hive import rendering
 from hive.local import gateway, processes
 from hive.local.run import Folders, Run
 from hive.rendering import ROOT, Rendered
-from tests.ports import free_ports
 from vram_agent.api import State
 
 Json = dict[str, Any]
@@ -227,7 +226,7 @@ class Site:
 
     def __post_init__(self) -> None:
         names = ("gateway", "gatewayMetrics")
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.ports = dict(zip(names, processes.free_ports(len(names)), strict=True))
         self.where = Folders(self.folder.resolve())
         self.dashboard = FakeDashboard(self.loop)
         self.agents = [FakeAgent(self.loop, state) for state in self.states]

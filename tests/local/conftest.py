@@ -17,10 +17,10 @@ import psutil
 import pytest
 import yaml
 
+from hive.local.processes import free_ports
 from hive.local.run import Folders
 from hive.local.target import LocalHive, find
 from hive.rendering import ROOT
-from tests.ports import free_ports
 from vram_agent.api import Lease, State
 
 UP_SECONDS = 280

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,11 @@ def rest(hive: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def answers(text: str) -> list[dict[str, Any]]:
-    """The lines of JSON in a job's log."""
+    """The lines of JSON in a job's log, which come in the order in which they were answered."""
     found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     for answer in found:
         assert isinstance(answer["answer"], str), answer["error"]
-    return [{"id": answer["id"], "error": answer["error"]} for answer in found]
+    return sorted(({"id": answer["id"], "error": answer["error"]} for answer in found), key=itemgetter("id"))
 
 
 @pytest.fixture(scope="module")
