@@ -12,8 +12,9 @@ from hive.ray_api import Json, RayApi
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 JOB_SECONDS = 180
-END_SECONDS = 20
+END_SECONDS = 30
 POLL_SECONDS = 0.5
+LOOKS = 8  # four seconds; Ray looks after its jobs once a second
 
 
 class JobsApi(RayApi):
@@ -48,8 +49,14 @@ class JobsApi(RayApi):
             self._end(job)
 
     def _end(self, job: str) -> None:
+        """Delete it until it stays away: one that was just stopped can't be deleted yet, and one that was deleted
+        before Ray saw its end is written down again, as failed.
+        """
         with contextlib.suppress(httpx.HTTPError):  # what was found counts, or the error that ended it
             self._http.post(f"/api/jobs/{job}/stop")
             deadline = time.monotonic() + END_SECONDS
-            while self._http.delete(f"/api/jobs/{job}").is_error and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)  # a job that was just stopped can't be deleted yet
+            away = 0
+            while away < LOOKS and time.monotonic() < deadline:
+                is_away = self._http.delete(f"/api/jobs/{job}").status_code == httpx.codes.NOT_FOUND
+                away = away + 1 if is_away else 0
+                time.sleep(POLL_SECONDS)
