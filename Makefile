@@ -18,7 +18,7 @@ run: $(READY) ## Hive on this machine, with the models of values/local.yaml
 stop: $(READY) ## End it: no process and no lease stays
 	@.venv/bin/hive down
 
-test: $(READY) tools ## Every test but those of `make e2e`; with HIVE_KILLS=10 ten rounds of kill -9
+test: $(READY) tools ## Every test but those of `make e2e`
 	@.venv/bin/python tools/demo_models.py $(MODELS) tiny tiny-lora tiny-embedding tiny-vision tiny-whisper
 	.venv/bin/python -m pytest -m "not cluster"
 
